@@ -1,0 +1,81 @@
+"""Everything that can go wrong in a way a person can act on.
+
+    ReverieError                 one clear sentence with the next step; `exit_code` for the command line
+    ├── BadInput        (2)      what the person gave cannot be used
+    │   └── Interrupted (130)    the person pressed Ctrl-C; what is finished is kept
+    ├── ModelMissing    (1)      a model is not here; says how to fetch it
+    ├── EngineFailed    (1)      an engine could not do the task
+    │   ├── OutOfMemory          the device ran out of memory
+    │   ├── WorkerDied           the worker process ended (crash, kill)
+    │   └── Cancelled            somebody cancelled the job
+    ├── StoreFailed     (1)      the database or the disk refused (full disk, locked, damaged)
+    │   └── Busy                 another run holds this output folder or storage
+    └── NotFound        (2)      an id, a file or a name that does not exist
+
+Faces print `str(error)` without a traceback. Anything else that escapes is a bug and stays an ordinary exception.
+"""
+
+from __future__ import annotations
+
+
+class ReverieError(Exception):
+    """`what` happened, with which value; `next_step` says what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, next_step: str = ""):
+        self.what = what
+        self.next_step = next_step
+        super().__init__(f"{what} {next_step}".strip())
+
+
+class BadInput(ReverieError):
+    exit_code = 2
+
+
+class Interrupted(BadInput):
+    exit_code = 130
+
+
+class ModelMissing(ReverieError):
+    pass
+
+
+class EngineFailed(ReverieError):
+    pass
+
+
+class OutOfMemory(EngineFailed):
+    pass
+
+
+class WorkerDied(EngineFailed):
+    pass
+
+
+class Cancelled(EngineFailed):
+    pass
+
+
+class StoreFailed(ReverieError):
+    pass
+
+
+class Busy(StoreFailed):
+    pass
+
+
+class NotFound(ReverieError):
+    exit_code = 2
+
+
+def by_name(name: str) -> type[ReverieError]:
+    """The error class called `name` (as stored with a failed job, or sent by a worker); EngineFailed if unknown."""
+    known = {cls.__name__: cls for cls in _tree(ReverieError)}
+    return known.get(name, EngineFailed)
+
+
+def _tree(cls):
+    yield cls
+    for sub in cls.__subclasses__():
+        yield from _tree(sub)

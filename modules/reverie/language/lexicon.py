@@ -1,0 +1,86 @@
+"""The words that the rules know (configs/lexicon.yaml), as look-up tables that are built once."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+
+
+@lru_cache(maxsize=None)
+def config(name: str) -> dict:
+    """A file of configs/ as a dictionary; read once, not to be changed."""
+    import yaml  # kept out of start-up: --help must answer at once
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"), Loader=loader)
+
+
+def words(name: str):
+    """The section `name` of the lexicon."""
+    return config("lexicon")[name]
+
+
+def word_set(name: str) -> frozenset[str]:
+    return _word_set(name)
+
+
+@lru_cache(maxsize=None)
+def _word_set(name):
+    return frozenset(str(w) for w in words(name))
+
+
+@lru_cache(maxsize=None)
+def table(name: str) -> dict[str, tuple[tuple[str, float], ...]]:
+    """word → ((value, weight), …) for a section of `value: [word, "word weight"]`, plurals included."""
+    result: dict[str, dict[str, float]] = {}
+    for value, entry in words(name).items():
+        for word, weight in weighted(entry["words"] if isinstance(entry, dict) else entry):
+            for form in forms(word):
+                result.setdefault(form, {})[value] = weight
+    return {word: tuple(values.items()) for word, values in result.items()}
+
+
+@lru_cache(maxsize=None)
+def things() -> dict[str, tuple[str, float]]:
+    """word → (its singular, weight) of everything worth showing."""
+    return {form: (word, weight) for word, weight in weighted(words("things")) for form in forms(word)}
+
+
+@lru_cache(maxsize=None)
+def verbs() -> dict[str, tuple[str, str, float]]:
+    """form → (base, pose, weight); only forms that cannot be mistaken for a noun are listed in the lexicon."""
+    return {form: (base, v["pose"], v["w"]) for base, v in words("verbs").items() for form in v["forms"]}
+
+
+@lru_cache(maxsize=None)
+def colours() -> dict[str, str]:
+    """colour word → one of the embedded model's colours."""
+    return {word: colour for colour, synonyms in config("pocket")["colour_synonyms"].items() for word in synonyms}
+
+
+@lru_cache(maxsize=None)
+def people() -> dict[str, str]:
+    """noun → kind (man, woman, child, figure, group)."""
+    return {str(noun): kind for kind, nouns in words("people").items() for noun in nouns}
+
+
+def weighted(entries):
+    for entry in entries:
+        word, _, weight = str(entry).rpartition(" ")
+        if word and re.fullmatch(r"[\d.]+", weight):
+            yield word, float(weight)
+        else:
+            yield str(entry), 1.0
+
+
+def forms(word: str) -> list[str]:
+    """The word and its regular plurals: hill, hills; bush, bushes; library, libraries."""
+    if word.endswith("s") and not word.endswith("ss"):
+        return [word]
+    plurals = [word + "es"] if word.endswith(("s", "sh", "ch", "x", "z")) else [word + "s"]
+    if word.endswith("y") and word[-2:-1] not in "aeiou":
+        plurals.append(word[:-1] + "ies")
+    return [word, *plurals]

@@ -1,0 +1,150 @@
+"""What a scene shows, by rules alone: people, place, time, weather, mood, action, things and light."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from reverie.language import lexicon, phrases, signals
+from reverie.language.people import Cast, Person, cast, find_characters, load_sheet, present, unnamed
+from reverie.language.phrases import Thing
+from reverie.language.scenes import Scene
+
+__all__ = ["Cast", "Person", "Shot", "Thing", "cast", "describe", "describe_all", "find_characters", "load_sheet"]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One scene as a line of a shot list; phrases are lower case English, ready for a prompt."""
+
+    chapter: int
+    chapter_title: str
+    scene: int
+    words: int
+    people: tuple[Person, ...]      # the most present first
+    place: str                      # a key of the lexicon's settings
+    setting: str                    # the place as the text describes it
+    indoors: bool
+    time: str                       # dawn, day, dusk, night
+    time_phrase: str
+    weather: str                    # a key of the lexicon's weathers; "" indoors
+    mood: str
+    action: str                     # "sitting on soft turf in front of the overset machine"
+    actor: str                      # the name of who does it
+    pose: str                       # standing, walking, sitting
+    things: tuple[Thing, ...]       # the most telling first
+    light: str                      # sun, moon or ""
+    light_colour: str
+    excerpt: str                    # the sentence that tells most, at most 160 characters
+    closing_weather: str = ""       # how the scene ends, for the next one
+
+    @property
+    def characters(self) -> list[str]:
+        return [person.name for person in self.people]
+
+
+def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None = None) -> Shot:
+    """The scene's shot. What it does not say is carried over from the `previous` shot."""
+    words = signals.read(scene.text)
+    settings, times = signals.tally(words, "settings"), signals.tally(words, "times")
+    place = _place(settings, previous)
+    indoors = place in lexicon.word_set("indoors")
+    time, flicker = _time(words, times, previous, place)
+    people = _people(words, everyone or {})
+    action = phrases.action(words, people, everyone or {})
+    weather = "" if indoors else _weather(words, previous, place)
+    light, light_colour = _light(words, time, weather, indoors)
+    return Shot(
+        scene.chapter, scene.chapter_title, scene.scene, scene.words, tuple(people), place, _setting(words, settings, place, previous),
+        indoors, time, lexicon.words("flicker") if flicker else lexicon.words("time_words")[time], weather,
+        _mood(signals.tally(words, "moods")), action.text, action.actor, action.pose, tuple(phrases.things(words)), light,
+        light_colour, phrases.excerpt(scene.text), _best(signals.tally(words[-len(words) // 3:], "weathers"), 0.6))
+
+
+def describe_all(scenes: list[Scene], everyone: Cast | None = None) -> list[Shot]:
+    """Shots of scenes in order, each carrying place and time on to the next."""
+    shots: list[Shot] = []
+    for scene in scenes:
+        shots.append(describe(scene, everyone, shots[-1] if shots else None))
+    return shots
+
+
+def _best(points: Counter, least: float) -> str:
+    value, n = max(points.items(), key=lambda item: item[1], default=("", 0.0))
+    return value if n >= least else ""
+
+
+def _place(points: Counter, previous: Shot | None) -> str:
+    points = Counter(points)
+    if previous is not None:
+        points[previous.place] += 0.7  # people stay where they are until the text moves them
+    best = _best(points, 1.3)
+    return best or (previous.place if previous else _best(points, 0.1) or "room")
+
+
+def _setting(words, points: Counter, place: str, previous: Shot | None) -> str:
+    if previous is not None and place == previous.place and points[place] < 1.0:
+        return previous.setting
+    head = lexicon.words("settings")[place]["head"]
+    first = phrases.place_phrase(words, place)
+    setting = first if first and set(first.split()) & set(head.split()) else f"{head}, {first}" if first else head
+    others = [(n, p) for p, n in points.items() if p not in (place, "sky") and n >= 2 and n >= 0.75 * points[place]
+              and (p in lexicon.word_set("indoors")) == (place in lexicon.word_set("indoors"))]
+    second = phrases.place_phrase(words, max(others)[1]) if others else ""
+    return f"{setting}, {second}" if second and second.split()[-1] not in setting else setting
+
+
+def _time(words, points: Counter, previous: Shot | None, place: str) -> tuple[str, bool]:
+    lows = Counter(w.low for w in words if w.weight > 0.3)
+    if lows["night"] >= 2 and lows["day"] + lows["tomorrow"] >= 2 and lows["night"] + lows["day"] >= 5:
+        return "dusk", True  # days rush by: the light between both
+    flickers = previous is not None and previous.time_phrase == lexicon.words("flicker")
+    if previous is not None and flickers and place == previous.place and max(points.values(), default=0) < 1.0:
+        return previous.time, True
+    points = Counter(points)
+    if previous is not None and not flickers:
+        points[previous.time] += 0.8
+    return _best(points, 0.5) or "day", False
+
+
+def _weather(words, previous: Shot | None, place: str) -> str:
+    points = signals.tally(words, "weathers")
+    if points["hail"] >= 1:
+        points["hail"] += points["storm"]
+    if points["storm"] >= 1:
+        points["storm"] += 0.5 * points["rain"]
+    if place == "sky" and points["fog"] + points["cloudy"] < 1.5:
+        points["fog"] = points["cloudy"] = 0
+    best = _best(points, 0.9)
+    carried = previous.closing_weather if previous is not None and previous.place == place else ""
+    return best or carried or "clear"
+
+
+def _mood(points: Counter) -> str:
+    points = Counter({m: n for m, n in points.items()})
+    points["contemplative"] *= 0.7
+    points["wondrous"] *= 0.9
+    return _best(points, 0.8) or "quiet"
+
+
+def _people(words, everyone: Cast) -> list[Person]:
+    seen = present(words, everyone)
+    taken = {part for person, _ in seen for name in (person.name, *person.aliases) for part in name.lower().split()}
+    nameless = [(p, n) for p, n in unnamed(words, taken) if not (seen and p.kind != "group" and n < 2.5)]
+    covered = any(p.kind == "group" for p, _ in seen)
+    extra = [p for p, _ in nameless if not (covered and p.kind == "group")][:1]
+    return [p for p, _ in seen[:4]] + [phrases.dressed(p, words) for p in extra]
+
+
+def _light(words, time: str, weather: str, indoors: bool) -> tuple[str, str]:
+    """Sun or moon, where the text shows one or the sky is open; its colour by the text, else by the hour."""
+    lows = Counter(w.low for w in words if w.weight > 0.3)
+    moon, sun = lows["moon"] + lows["moonlight"], lows["sun"] + lows["sunset"] + lows["sunrise"] + lows["sunlight"]
+    light = "moon" if moon and time == "night" else "sun" if sun and time != "night" else ""
+    if not light and weather == "clear" and not indoors:
+        light = "moon" if time == "night" else "sun"
+    if indoors or not light:
+        return "", ""
+    colour = phrases.colour_near(words, {"moon", "sun", "sunset", "moonlight"}, {"yellow", "orange", "red", "white"})
+    return light, colour or {"dawn": "orange", "day": "yellow", "dusk": "red", "night": "white"}[time]

@@ -1,0 +1,142 @@
+"""Scenes out of a chapter: at the author's break marks, else where place, time or people change between paragraphs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from reverie.language import signals
+from reverie.language.chapters import Chapter
+
+#: Words that a scene found by changes should have: fewer are joined to a neighbour, more are parted.
+TARGET_WORDS = (150, 900)
+
+_MARK = re.compile(
+    r"^[ \t]*(?:(?:[*＊⁂•·~#§❦❧☙✦✧◆◇○●∗⁎†‡%](?:[ \t]*[*＊⁂•·~#§❦❧☙✦✧◆◇○●∗⁎†‡%])*"
+    r"|(?:[-–—=_+][ \t]*){3,}|(?:<hr ?/?>)|\[(?:scene )?break\])[ \t]*\\?)[ \t]*(?:\n|\Z)", re.M | re.I)
+_GAP = re.compile(r"\n(?:[ \t]*\n)+")
+_SENTENCE = re.compile(r"[.!?…][”’\"')\]]*\s+")
+_WORD = re.compile(r"\w[\w'’-]*")
+_BLOCK_WORDS = 40  # paragraphs shorter than this stand with the next: it bounds the work, whatever the text
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene. `start` and `end` are characters in the chapter's text; `text` is that span without outer blanks."""
+
+    chapter: int
+    chapter_title: str
+    scene: int
+    text: str
+    start: int
+    end: int
+    words: int
+
+
+def split(chapter: Chapter, target_words: tuple[int, int] = TARGET_WORDS) -> list[Scene]:
+    """The chapter's scenes in order. Their spans lose nothing of the text but break marks and blanks around them."""
+    text = chapter.text
+    spans = _marked(text)
+    if len(spans) == 1:
+        spans = _by_change(text, spans[0], target_words)
+    full = [span for span in spans if _WORD.search(text, *span)]
+    return [Scene(chapter.number, chapter.title, i, text[start:end].strip(), start, end, count_words(text[start:end]))
+            for i, (start, end) in enumerate(full, 1)]
+
+
+def count_words(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def _marked(text: str) -> list[tuple[int, int]]:
+    """Spans between break marks; long runs of blank lines count where the text's paragraphs have shorter ones."""
+    cuts = [m.span() for m in _MARK.finditer(text)]
+    gaps = [(m.span(), m[0].count("\n")) for m in _GAP.finditer(text)]
+    if len(gaps) > 2:
+        usual = sorted(n for _, n in gaps)[len(gaps) // 2]
+        near = {end for _, end in cuts} | {start for start, _ in cuts}
+        cuts += [(end, end) for (start, end), n in gaps
+                 if n >= usual + 2 and end < len(text) and not any(start <= c <= end for c in _close(near, start, end))]
+    spans, start = [], 0
+    for a, b in sorted(cuts):
+        spans.append((start, a))
+        start = b
+    return [s for s in [*spans, (start, len(text))] if text[slice(*s)].strip()] or [(0, len(text))]
+
+
+def _close(points: set[int], start: int, end: int):
+    return (c for c in range(start, end + 1) if c in points)
+
+
+def _by_change(text: str, span: tuple[int, int], target: tuple[int, int]) -> list[tuple[int, int]]:
+    blocks = _blocks(text, span, target[1])
+    borders = _best_borders([n for _, _, n in blocks], signals.border_scores([text[a:b] for a, b, _ in blocks]), target)
+    starts = [blocks[i][0] for i in borders] or [span[0]]
+    return list(zip(starts, [*starts[1:], span[1]]))
+
+
+def _blocks(text: str, span: tuple[int, int], most: int) -> list[tuple[int, int, int]]:
+    """Contiguous (start, end, words): paragraphs, short ones joined, and overlong ones parted between sentences."""
+    start, end = span
+    cuts = [m.end() for m in _GAP.finditer(text, start, end)]
+    if not cuts:
+        cuts = [m.end() for m in re.compile(r"\n").finditer(text, start, end)]
+    blocks, a, words = [], start, 0
+    for b in [*cuts, end]:
+        words = count_words(text[a:b])
+        if words > most // 2 and words > 300:
+            blocks += _sentences(text, a, b, most // 3)
+        elif words >= _BLOCK_WORDS:
+            blocks.append((a, b, words))
+        elif b == end and blocks:
+            blocks[-1] = (blocks[-1][0], b, blocks[-1][2] + words)
+        elif b == end:
+            blocks.append((a, b, words))
+        else:
+            continue
+        a = b
+    return blocks or [(start, end, count_words(text[start:end]))]
+
+
+def _sentences(text: str, start: int, end: int, most: int) -> list[tuple[int, int, int]]:
+    blocks, a, words, last = [], start, 0, start
+    for b in [*(m.end() for m in _SENTENCE.finditer(text, start, end)), end]:
+        words += count_words(text[last:b])
+        last = b
+        if words >= most or b == end:
+            blocks.append((a, b, words))
+            a, words = b, 0
+    return [block for block in blocks if block[0] < block[1]]
+
+
+def _best_borders(words: list[int], scores: list[float], target: tuple[int, int]) -> list[int]:
+    """Indices of the blocks that begin a scene: most change at the borders for the best lengths.
+
+    Dynamic programming over the last border; a scene's length bounds how far back it looks, so it is linear.
+    """
+    least, most = target
+    ideal = (least + most) / 2.4
+    best, back, total = [0.0], [0], [0]
+    for n in words:
+        total.append(total[-1] + n)
+    for end in range(1, len(words) + 1):
+        options = []
+        for begin in range(end - 1, -1, -1):
+            length = total[end] - total[begin]
+            if length > most and begin < end - 1:
+                break
+            change = scores[begin] if begin else 0.0
+            options.append((best[begin] + change - _cost(length, least, ideal), begin))
+        value, begin = max(options)
+        best.append(value)
+        back.append(begin)
+    borders, end = [], len(words)
+    while end > 0:
+        end = back[end]
+        borders.append(end)
+    return borders[::-1]
+
+
+def _cost(length: int, least: int, ideal: float) -> float:
+    short = max(0.0, 1 - length / least) * 8
+    return 1.2 + short + ((length - ideal) / ideal) ** 2 * 1.2

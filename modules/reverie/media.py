@@ -1,0 +1,109 @@
+"""Pictures in and out: staged under another name, checked, moved into place. A reader never sees half a file."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reverie import __version__, recipes
+from reverie.errors import BadInput, StoreFailed
+
+STAGED = ".part"
+
+
+@contextmanager
+def staged(path: Path):
+    """Yields a name beside `path` to write to; on a clean end it is moved into place, else removed. Full disk → StoreFailed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{STAGED}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFailed(f"The disk is full: {path.name} could not be written.", "Free some space and run it again: what is finished is kept.") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            raise StoreFailed(f"{path.parent} cannot be written ({error.strerror}).", "Choose another folder, or change its permissions.") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """`data` at `path`, whole or not at all, and on the disk before this returns."""
+    with staged(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def encode_png(image, recipe: dict[str, Any]) -> bytes:
+    """A PNG's bytes with the recipe in our, A1111's and ComfyUI's form."""
+    from PIL.PngImagePlugin import PngInfo
+
+    recipe = {"version": f"SD-Reverie {__version__}", **recipe}
+    info = PngInfo()
+    info.add_itxt("parameters", recipes.infotext(recipe))
+    info.add_text("prompt", json.dumps(recipes.comfy_graph(recipe)))
+    info.add_text(recipes.OWN_KEY, json.dumps(recipe, sort_keys=True))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info, compress_level=4)
+    return buffer.getvalue()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def place(source: Path, target: Path) -> None:
+    """`target` becomes a copy of `source` (a hard link where the disk allows), atomically."""
+    with staged(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def open_picture(path: Path):
+    """An RGB picture, loaded whole. BadInput if it is none, or cut short."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadInput(f"{path} is not a picture that can be read ({error}).", "Give a whole PNG, JPEG or WebP.") from None
+
+
+def enlarge(image, min_width: int = 512):
+    """The picture at a whole multiple of its size with at least `min_width` pixels across (Lanczos); as it is if wide enough."""
+    from PIL import Image
+
+    factor = -(-min_width // image.width)
+    return image if factor <= 1 else image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS)
+
+
+def contact_sheet(paths: list[Path], columns: int = 4, tile: int = 256):
+    """Pictures side by side, `columns` a row, each fitted into `tile` pixels square on a dark ground."""
+    from PIL import Image, ImageOps
+
+    columns = max(1, min(columns, len(paths)))
+    rows = -(-len(paths) // columns)
+    sheet = Image.new("RGB", (columns * tile, max(rows, 1) * tile), (18, 20, 24))
+    for number, path in enumerate(paths):
+        picture = ImageOps.contain(open_picture(path), (tile - 8, tile - 8))
+        sheet.paste(picture, ((number % columns) * tile + 4, (number // columns) * tile + 4))
+    return sheet

@@ -1,0 +1,57 @@
+"""What every pipeline does with its jobs: follow them, turn their events into updates, stop cleanly."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Callable, Iterator
+
+from reverie.errors import ReverieError, by_name
+from reverie.pipelines import Update
+from reverie.types import Event, Job
+
+MAX_FAILURES_IN_A_ROW = 3
+
+
+def follow(studio, session: str, jobs: list[Job], on_success: Callable[[Job], Iterator[Update]]) -> Iterator[Update]:
+    """Updates of all jobs until they end. `on_success` yields what a finished job gives. When the caller stops early
+    (close, Ctrl-C) or three jobs fail in a row, what is still waiting or running is cancelled."""
+    by_id = {job.id: job for job in jobs}
+    done, failures_in_a_row, ended = 0, 0, False
+    try:
+        for event in studio.follow(jobs):
+            job = by_id[event.job]
+            if event.kind == "progress":
+                yield progress(event, done, len(jobs))
+            elif event.kind == "succeeded":
+                done, failures_in_a_row = done + 1, 0
+                for update in on_success(job):
+                    yield Update(**{**vars(update), "fraction": done / len(jobs)})
+            elif event.kind in ("failed", "cancelled"):
+                done += 1
+                failures_in_a_row += event.kind == "failed"
+                yield Update("failed", text=event.error or "Cancelled.", fraction=done / len(jobs), data=event.job)
+                if failures_in_a_row == MAX_FAILURES_IN_A_ROW and done < len(jobs):
+                    studio.cancel(session)
+        ended = True
+    finally:
+        if not ended:
+            studio.cancel(session)
+
+
+def progress(event: Event, done: int, total: int) -> Update:
+    preview = base64.b64decode(event.preview) if event.preview else b""
+    return Update("progress", text=event.note, fraction=min(1.0, (done + event.fraction) / max(total, 1)), preview=preview, data=event.job)
+
+
+def error_of(studio, job_id: str) -> ReverieError:
+    """The stored error of a failed job, as the exception it was."""
+    job = studio.store.jobs.get(job_id)
+    return by_name(job.error_class)(job.error or "Cancelled.")
+
+
+def sampling(model, params: Any) -> dict[str, Any]:
+    """Steps, cfg and sampler: what the params say, else the model's own."""
+    return {
+        "model": model.id, "family": model.family, "steps": params.steps or model.steps, "cfg": params.guidance or model.cfg,
+        "sampler": getattr(params, "sampler", "") or model.sampler,
+    }

@@ -1,0 +1,116 @@
+"""A prompt becomes pictures."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Iterator
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reverie import engines, media, models
+from reverie.errors import BadInput
+from reverie.pipelines import Update
+from reverie.pipelines._run import error_of, follow, sampling
+from reverie.studio import make_task
+from reverie.types import Task, parse_size
+
+NAME, TITLE = "generate", "Generate"
+
+
+class Params(BaseModel):
+    """What `reverie generate` takes. Size, steps, cfg and sampler left at their defaults come from the model."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    prompt: str = Field("", description="what to draw", json_schema_extra={"widget": "textarea"})
+    negative: str = Field("", description="what to keep out", json_schema_extra={"widget": "text"})
+    model: str = Field("pocket", description="model id, folder or .safetensors file", json_schema_extra={"choices": "models"})
+    size: str = Field("", description="width x height in pixels, such as 512x512; empty: the model's own")
+    steps: int = Field(0, ge=0, le=200, description="denoising steps; 0: the model's own")
+    guidance: float = Field(0.0, ge=0, le=30, description="cfg, how strictly the prompt is followed; 0: the model's own")
+    seed: int = Field(-1, ge=-1, le=2**32 - 1, description="-1: a new one each time", json_schema_extra={"widget": "seed"})
+    count: int = Field(1, ge=1, le=1000, description="how many pictures, with seeds one after the other")
+    sampler: str = Field("", description="empty: the model's own", json_schema_extra={"choices": "samplers", "advanced": True})
+    init: str = Field("", description="start from this picture (image to image)", json_schema_extra={"widget": "path", "advanced": True})
+    strength: float = Field(0.5, gt=0, le=1, description="how much to change the start picture", json_schema_extra={"advanced": True})
+    engine: str = Field("diffusers", description="what generates", json_schema_extra={"choices": "engines", "advanced": True})
+    out: str = Field("", description="copy the pictures here: a file name or a folder", json_schema_extra={"widget": "path", "advanced": True})
+
+
+MAX_BATCH = 4  # pictures of one job: few enough that the first ones appear soon
+
+
+def run(studio, params: Params) -> Iterator[Update]:
+    """Yields plan, progress and pictures, then done. Raises the first error if nothing could be made."""
+    started = time.monotonic()
+    tasks = plan(studio, params)
+    session = studio.session(NAME, params.prompt[:80], params.model_dump())
+    yield Update("plan", text=session, data=[task.model_dump(mode="json") for task in tasks])
+    jobs = [studio.submit(task, session) for task in tasks]
+    pictures: list[Path] = []
+    failed: list[str] = []
+    for update in follow(studio, session, jobs, lambda job: _pictures(studio, job)):
+        if update.kind == "picture":
+            path = _copy_out(update.path, params, len(pictures))
+            pictures.append(path)
+            update = replace(update, path=path)
+        elif update.kind == "failed":
+            failed.append(update.data)
+        yield update
+    if failed and not pictures:
+        raise error_of(studio, failed[0])
+    yield Update("done", fraction=1.0, data={
+        "session": session, "pictures": [str(path) for path in pictures], "failed": len(failed), "storyboard": None,
+        "seconds": round(time.monotonic() - started, 2),
+    })
+
+
+def plan(studio, params: Params) -> list[Task]:
+    """The tasks of these params, seeds resolved. BadInput or ModelMissing if they cannot be made."""
+    if not params.prompt.strip():
+        raise BadInput("The prompt is empty.", 'Say what to draw: reverie generate "a red house at night"')
+    model = models.find(params.model, studio.settings)
+    width, height = _size(params, model)
+    seed = params.seed if params.seed >= 0 else secrets.randbelow(2**31)
+    inputs = (studio.take_in(Path(params.init).expanduser()),) if params.init else ()
+    common = dict(
+        prompt=params.prompt, negative=params.negative, engine=params.engine, width=width, height=height,
+        kind="img2img" if inputs else "txt2img", denoise=params.strength if inputs else 1.0, inputs=inputs, **sampling(model, params),
+    )
+    engines.check_name(params.engine)
+    return [
+        make_task(**common, seed=(seed + first) % 2**32, count=min(MAX_BATCH, params.count - first))
+        for first in range(0, params.count, MAX_BATCH)
+    ]
+
+
+def _size(params: Params, model) -> tuple[int, int]:
+    if not params.size:
+        return model.width, model.height
+    try:
+        return parse_size(params.size)
+    except ValueError as error:
+        raise BadInput(f"{error}.") from None
+
+
+def _pictures(studio, job) -> Iterator[Update]:
+    for asset in studio.library.of_job(job.id):
+        yield Update("picture", path=studio.path(asset), data={"id": asset.id, **asset.recipe})
+
+
+def _copy_out(path: Path, params: Params, number: int) -> Path:
+    """The picture where `out` says (a folder, or a file name that is numbered when there are several); else where it is."""
+    if not params.out:
+        return path
+    out = Path(params.out).expanduser()
+    if out.suffix.lower() == ".png":
+        target = out if params.count == 1 else out.with_name(f"{out.stem}_{number + 1:03d}{out.suffix}")
+    elif out.suffix and not out.is_dir():
+        raise BadInput(f"'{out.name}' is not a PNG file name.", "Give --out a name ending in .png, or a folder.")
+    else:
+        target = out / path.name
+    media.place(path, target)
+    return target.absolute()

@@ -1,0 +1,62 @@
+"""Where things are, and the few settings that are not part of a pipeline's Params. Environment first, then defaults."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reverie.errors import BadInput
+
+ROOT = Path(os.environ.get("REVERIE_ROOT") or Path(__file__).resolve().parents[2])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Folders of one installation. All paths are absolute."""
+
+    root: Path
+    storage: Path
+
+    @property
+    def configs(self) -> Path:
+        return self.root / "configs"
+
+    @property
+    def assets(self) -> Path:
+        return self.root / "assets"
+
+    @property
+    def models(self) -> Path:
+        return self.storage / "models"
+
+    @property
+    def outputs(self) -> Path:
+        return self.storage / "outputs"
+
+    @property
+    def database(self) -> Path:
+        return self.storage / "reverie.sqlite3"
+
+
+def load() -> Settings:
+    """Settings from REVERIE_ROOT and REVERIE_STORAGE (default: `storage/` in the project)."""
+    storage = Path(os.environ.get("REVERIE_STORAGE") or ROOT / "storage").expanduser()
+    return Settings(root=ROOT, storage=storage.absolute())
+
+
+@functools.lru_cache(maxsize=None)
+def config(name: str) -> dict[str, Any]:
+    """`configs/NAME.yaml` as a dict, read once."""
+    import yaml
+
+    path = ROOT / "configs" / f"{name}.yaml"
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return yaml.load(path.read_text("utf-8"), loader) or {}
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist.", "Fetch the project again, or restore the file.") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path} is not valid YAML: {error}.", "Mend the line it names.") from None

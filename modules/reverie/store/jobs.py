@@ -1,0 +1,201 @@
+"""The queue: jobs, their states and what happened to them. A job that was claimed is leased, never lost.
+
+The transitions are this one table; anything else is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from typing import Iterable
+
+from reverie.errors import NotFound, StoreFailed
+from reverie.types import Event, Job, Task
+
+TRANSITIONS: dict[str, frozenset[str]] = {
+    "queued": frozenset({"running", "cancelled"}),
+    "running": frozenset({"succeeded", "failed", "cancelled", "quarantined", "queued"}),
+    "succeeded": frozenset({"queued"}),  # asked for again after its files were deleted
+    "failed": frozenset({"queued"}),
+    "cancelled": frozenset({"queued"}),
+    "quarantined": frozenset({"queued"}),
+}
+EVENT_OF_STATE = {"queued": "requeued", "running": "started", "quarantined": "failed"}
+MAX_ORPHANED = 3  # a job that was running at that many sudden deaths is quarantined: it may be what kills
+
+_COLUMNS = "id, key, session, task, state, attempt, node, lease_until, priority, parent, error, error_class, created_at, finished_at"
+
+
+class Jobs:
+    def __init__(self, store):
+        self._store = store
+
+    def put(self, task: Task, key: str, session: str, priority: int = 0, parent: str = "") -> tuple[Job, bool]:
+        """The job of this key, made if there is none; the flag says whether it is new."""
+        with self._store.begin() as db:
+            known = db.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE key = ?", (key,)).mappings().first()
+            if known:
+                return _job(known), False
+            job = Job(id=uuid.uuid4().hex, task=task, key=key, session=session, priority=priority, parent=parent,
+                      created_at=time.time())
+            db.exec_driver_sql(
+                "INSERT INTO jobs (id, key, session, task, state, priority, parent, created_at) VALUES (?, ?, ?, ?, 'queued', ?, ?, ?)",
+                (job.id, key, session, task.model_dump_json(), priority, parent, job.created_at),
+            )
+            _event(db, job, "queued")
+            return job, True
+
+    def get(self, job_id: str) -> Job:
+        with self._store.read() as db:
+            row = db.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).mappings().first()
+        if row is None:
+            raise NotFound(f"There is no job '{job_id}'.")
+        return _job(row)
+
+    def find(self, *, state: str = "", session: str = "", key: str = "") -> list[Job]:
+        """Jobs that match everything given, oldest first."""
+        wanted = {"state": state, "session": session, "key": key}
+        wanted = {name: value for name, value in wanted.items() if value}
+        where = " AND ".join(f"{name} = ?" for name in wanted) or "1"
+        with self._store.read() as db:
+            rows = db.exec_driver_sql(
+                f"SELECT {_COLUMNS} FROM jobs WHERE {where} ORDER BY created_at", tuple(wanted.values())
+            ).mappings().all()
+        return [_job(row) for row in rows]
+
+    def claim(self, node: str, lease_s: float, sessions: list[str]) -> Job | None:
+        """The next waiting job of these sessions, now running on `node` until its lease ends; None if nothing waits."""
+        marks = ",".join("?" * len(sessions))
+        with self._store.begin() as db:
+            row = db.exec_driver_sql(
+                f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND session IN ({marks}) "
+                "ORDER BY priority DESC, created_at, rowid LIMIT 1", tuple(sessions),
+            ).mappings().first()
+            if row is None:
+                return None
+            job = _job(row)
+            changes = {"attempt": job.attempt + 1, "node": node, "lease_until": time.time() + lease_s, "cancel_requested": 0}
+            return self._move(db, job, "running", changes)
+
+    def ask_again(self, job: Job, session: str) -> Job:
+        """A job that is not running waits (again), now for this session."""
+        with self._store.begin() as db:
+            job = _job(db.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job.id,)).mappings().one())
+            if job.state == "running":
+                return job
+            db.exec_driver_sql("UPDATE jobs SET session = ?, attempt = 0 WHERE id = ?", (session, job.id))
+            job = job.model_copy(update={"session": session, "attempt": 0})
+            return job if job.state == "queued" else self.move_in(db, job, "queued", note="asked for again")
+
+    def last_event(self) -> int:
+        """The id of the newest stored event, 0 if there is none."""
+        with self._store.read() as db:
+            return db.exec_driver_sql("SELECT coalesce(max(id), 0) FROM events").scalar()
+
+    def renew(self, job_id: str, lease_s: float) -> None:
+        with self._store.begin() as db:
+            db.exec_driver_sql("UPDATE jobs SET lease_until = ? WHERE id = ? AND state = 'running'", (time.time() + lease_s, job_id))
+
+    def move(self, job_id: str, state: str, error: BaseException | None = None, note: str = "") -> Job:
+        """Put a job into another state, with its event. StoreFailed if the table above does not allow it."""
+        with self._store.begin() as db:
+            job = _job(db.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).mappings().one())
+            return self.move_in(db, job, state, error, note)
+
+    def move_in(self, db, job: Job, state: str, error: BaseException | None = None, note: str = "") -> Job:
+        """`move` within an open transaction."""
+        changes = {
+            "error": str(error) if error else "",
+            "error_class": type(error).__name__ if error else "",
+            "finished_at": 0.0 if state == "queued" else time.time(),
+        }
+        return self._move(db, job, state, changes, note)
+
+    def _move(self, db, job: Job, state: str, changes: dict, note: str = "") -> Job:
+        if state not in TRANSITIONS[job.state]:
+            raise StoreFailed(f"Job {job.id} is {job.state} and cannot become {state}.")
+        sets = ", ".join(f"{name} = ?" for name in changes)
+        db.exec_driver_sql(f"UPDATE jobs SET state = ?, {sets} WHERE id = ?", (state, *changes.values(), job.id))
+        if state != "running":
+            db.exec_driver_sql("DELETE FROM progress WHERE job = ?", (job.id,))
+        _event(db, job, EVENT_OF_STATE.get(state, state), error=changes.get("error", ""), note=note)
+        changes.pop("cancel_requested", None)
+        return job.model_copy(update={"state": state, **changes})
+
+    def requeue_orphans(self, now: float | None = None) -> int:
+        """Running jobs whose lease ended by `now` (None: all of them) wait again; how many. Repeat killers are quarantined."""
+        with self._store.begin() as db:
+            rows = db.exec_driver_sql(
+                f"SELECT {_COLUMNS} FROM jobs WHERE state = 'running' AND lease_until <= ?",
+                (float("inf") if now is None else now,),
+            ).mappings().all()
+            for job in map(_job, rows):
+                if job.attempt >= MAX_ORPHANED:
+                    reason = StoreFailed(f"The program died {job.attempt} times while this was running.", "Try a smaller size or another model.")
+                    self.move_in(db, job, "quarantined", reason)
+                else:
+                    self.move_in(db, job, "queued", note="taken up again after a sudden end")
+        return len(rows)
+
+    def request_cancel(self, job_ids: Iterable[str]) -> int:
+        """Cancel waiting jobs at once and mark running ones; how many that was."""
+        number = 0
+        with self._store.begin() as db:
+            for job_id in job_ids:
+                row = db.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).mappings().first()
+                job = _job(row) if row else None
+                if job and job.state == "queued":
+                    self.move_in(db, job, "cancelled")
+                    number += 1
+                elif job and job.state == "running":
+                    db.exec_driver_sql("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job_id,))
+                    number += 1
+        return number
+
+    def cancel_requested(self, job_id: str) -> bool:
+        with self._store.read() as db:
+            return bool(db.exec_driver_sql("SELECT cancel_requested FROM jobs WHERE id = ?", (job_id,)).scalar())
+
+    def report(self, job_id: str, fraction: float, preview: bytes = b"", note: str = "") -> None:
+        """Keep the last progress of a running job (an empty preview or note leaves the one before)."""
+        with self._store.begin() as db:
+            db.exec_driver_sql(
+                """INSERT INTO progress (job, fraction, preview, note, at) VALUES (?, ?, ?, ?, ?)
+                   ON CONFLICT(job) DO UPDATE SET fraction = excluded.fraction, at = excluded.at,
+                   preview = CASE WHEN excluded.preview = x'' THEN preview ELSE excluded.preview END,
+                   note = CASE WHEN excluded.note = '' THEN note ELSE excluded.note END""",
+                (job_id, fraction, preview, note, time.time()),
+            )
+
+    def events(self, job_ids: Iterable[str], after: int = 0) -> list[Event]:
+        """Stored events of these jobs with an id above `after`, then the last progress of those that run (id 0)."""
+        ids = tuple(job_ids)
+        found: list[Event] = []
+        with self._store.read() as db:
+            for start in range(0, len(ids), 500):  # SQLite's limit of bound values
+                part = ids[start : start + 500]
+                marks = ",".join("?" * len(part))
+                rows = db.exec_driver_sql(f"SELECT * FROM events WHERE id > ? AND job IN ({marks})", (after, *part)).mappings()
+                found += [Event(**row) for row in rows]
+                running = db.exec_driver_sql(
+                    f"SELECT p.*, j.session FROM progress p JOIN jobs j ON j.id = p.job WHERE p.job IN ({marks})", part
+                ).mappings()
+                found += [_progress(row) for row in running]
+        return sorted(found, key=lambda event: event.id or float("inf"))
+
+
+def _progress(row) -> Event:
+    return Event(job=row["job"], session=row["session"], kind="progress", fraction=row["fraction"], note=row["note"],
+                 preview=base64.b64encode(row["preview"]).decode(), at=row["at"])
+
+
+def _job(row) -> Job:
+    return Job(**{**row, "task": Task.model_validate_json(row["task"])})
+
+
+def _event(db, job: Job, kind: str, error: str = "", note: str = "", asset: str = "") -> None:
+    db.exec_driver_sql(
+        "INSERT INTO events (job, session, kind, asset, error, note, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (job.id, job.session, kind, asset, error, note, time.time()),
+    )

@@ -1,0 +1,301 @@
+"""The studio: a task goes in, assets come out. Durable, resumable, one dispatcher per storage folder.
+
+Every face and pipeline opens a `Studio`; all of them may submit and follow, from any process. Whichever holds the lock
+`storage/dispatcher.lock` runs the jobs, so two of them never load two models onto one card; when it ends, another takes over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any, Iterable, Iterator
+
+from reverie import engines, media, models
+from reverie import settings as settings_module
+from reverie.errors import BadInput, Cancelled, EngineFailed, NotFound, ReverieError
+from reverie.store import Store
+from reverie.types import FINISHED, Asset, Event, Job, Task
+
+LEASE_S = 600
+PROGRESS_INTERVAL_S = 0.1
+log = logging.getLogger("reverie.studio")
+
+
+class Studio:
+    """Use `with Studio.open() as studio:`; closing it ends the engine's processes and puts unfinished work back."""
+
+    def __init__(self, settings: settings_module.Settings, **engine_options: Any):
+        self.settings = settings
+        self.store = Store(settings.database)
+        self.library = self.store.library
+        self._dispatcher: _Dispatcher | None = None
+        self._engine_options = engine_options
+        self._changed = threading.Condition()
+        self._mine: dict[str, set[str]] = {}
+        self._marks: dict[str, int] = {}
+        self._start = threading.Lock()
+
+    @classmethod
+    def open(cls, settings: settings_module.Settings | None = None, **engine_options: Any) -> Studio:
+        return cls(settings or settings_module.load(), **engine_options)
+
+    def __enter__(self) -> Studio:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._dispatcher:
+            self._dispatcher.stop()
+        self.store.close()
+
+    def session(self, flow: str, label: str = "", params: dict[str, Any] | None = None) -> str:
+        return self.store.sessions.create(flow, label, params)
+
+    def submit(self, task: Task, session: str, priority: int = 0) -> Job:
+        """The job for this task. The same task again is the same job: if its pictures are still there it has succeeded already."""
+        key = self.key(task)
+        mark = self.store.jobs.last_event()
+        job, new = self.store.jobs.put(task, key, session, priority)
+        if not new and not self._is_kept(job):
+            job = self.store.jobs.ask_again(job, session)
+        self._mine.setdefault(session, set()).add(job.id)
+        self._marks[job.id] = mark
+        if job.state not in FINISHED:
+            self._dispatch()
+        return job
+
+    def key(self, task: Task) -> str:
+        """The key a task is stored under: its own JSON and its model's fingerprint. ModelMissing if there is no such model."""
+        return task.key(models.fingerprint(models.find(task.model, self.settings)))
+
+    def _is_kept(self, job: Job) -> bool:
+        assets = self.library.of_job(job.id) if job.state == "succeeded" else []
+        return len(assets) == job.task.count and all(self.path(asset).exists() for asset in assets)
+
+    def _dispatch(self) -> None:
+        with self._start:
+            if self._dispatcher is None:
+                self._dispatcher = _Dispatcher(self)
+                self._dispatcher.start()
+        self.notify()
+
+    def follow(self, jobs: Iterable[Job]) -> Iterator[Event]:
+        """Events of these jobs as they come, until each has ended. Jobs that had ended already answer with that at once."""
+        waiting = {job.id for job in jobs if job.state not in FINISHED}
+        for job in jobs:
+            if job.id not in waiting:
+                yield Event(job=job.id, session=job.session, kind=_END[job.state], fraction=1.0, error=job.error)
+        after, last_report = min((self._marks.get(job_id, 0) for job_id in waiting), default=0), 0.0
+        while waiting:
+            events = self.store.jobs.events(waiting, after)
+            for event in events:
+                if event.id:
+                    after = event.id
+                elif event.at <= last_report:
+                    continue
+                else:
+                    last_report = event.at
+                if event.kind in _ENDS:
+                    waiting.discard(event.job)
+                yield event
+            if waiting:
+                self._wait()
+
+    def _wait(self) -> None:
+        if self._dispatcher and self._dispatcher.broken:
+            raise self._dispatcher.broken
+        with self._changed:
+            self._changed.wait(PROGRESS_INTERVAL_S)
+
+    def notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def cancel(self, session: str) -> int:
+        """Cancel what a session still has waiting or running; how many jobs that was. What is finished stays."""
+        jobs = {job.id for job in self.store.jobs.find(session=session)} | self._mine.get(session, set())
+        number = self.store.jobs.request_cancel(jobs)
+        self.notify()
+        return number
+
+    def path(self, asset: Asset) -> Path:
+        return self.settings.storage / asset.path
+
+    def pictures(self, job: Job | str) -> list[Path]:
+        """The files of a finished job, in the order of their seeds."""
+        return [self.path(asset) for asset in self.library.of_job(job if isinstance(job, str) else job.id)]
+
+    def take_in(self, path: Path) -> str:
+        """Keep a picture of the user's as an input; its id (sha256 of the bytes) goes into `Task.inputs`."""
+        media.open_picture(path)
+        data = path.read_bytes()
+        name = media.sha256(data)
+        target = self._input(name)
+        if not target.exists():
+            media.write_bytes(target, data)
+        return name
+
+    def input_path(self, asset_id: str) -> Path:
+        path = self._input(asset_id)
+        return path if path.exists() else self.path(self.library.get(asset_id))
+
+    def _input(self, name: str) -> Path:
+        return self.settings.storage / "inputs" / name
+
+    def keep(self, job: Job, index: int, picture: engines.Picture, model_hash: str) -> Asset:
+        """Write one finished picture into storage and describe it. The name follows from the job's key: doing it again replaces it."""
+        recipe = {**job.task.one(index).model_dump(mode="json"), **picture.recipe, "seed": picture.seed, "key": job.key, "model_hash": model_hash}
+        data = media.encode_png(picture.image, recipe)
+        relative = Path("outputs") / "pictures" / job.key[:2] / f"{job.key[:20]}_{index:03d}.png"
+        media.write_bytes(self.settings.storage / relative, data)
+        return Asset(
+            id=media.sha256(data), width=picture.image.width, height=picture.image.height, bytes=len(data), path=relative.as_posix(),
+            job=job.id, index=index, recipe=recipe, parents=job.task.inputs, created_at=time.time(),
+        )
+
+
+_END = {"succeeded": "succeeded", "failed": "failed", "cancelled": "cancelled", "quarantined": "failed"}
+_ENDS = frozenset(_END.values())
+
+
+class _Dispatcher(threading.Thread):
+    """Takes waiting jobs one after the other, while it holds the storage folder's lock."""
+
+    def __init__(self, studio: Studio):
+        super().__init__(name="reverie-dispatcher", daemon=True)
+        from filelock import FileLock
+
+        self.studio = studio
+        self.broken: BaseException | None = None
+        self._jobs = studio.store.jobs
+        self._lock = FileLock(studio.settings.storage / "dispatcher.lock")
+        self._stopping = threading.Event()
+        self._engines: dict[str, engines.Engine] = {}
+
+    def stop(self) -> None:
+        """End the job in hand (it waits again) and the engines. Returns when all is ended."""
+        self._stopping.set()
+        self.studio.notify()
+        self.join(timeout=60)
+        for engine in self._engines.values():
+            engine.close()
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if not self._holds_lock():
+                    self._stopping.wait(0.5)
+                elif not self._one():
+                    self.studio._wait()
+        except BaseException as error:  # a follower must not wait for a dispatcher that is gone
+            log.exception("dispatcher ended")
+            self.broken = error
+            self.studio.notify()
+        finally:
+            self._lock.release(force=True)
+
+    def _holds_lock(self) -> bool:
+        from filelock import Timeout
+
+        if self._lock.is_locked:
+            return True
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        number = self._jobs.requeue_orphans()
+        if number:
+            log.info("requeued=%d after a sudden end", number)
+        return True
+
+    def _one(self) -> bool:
+        wanted = self.studio.store.sessions.wanted()
+        job = self._jobs.claim("local", LEASE_S, wanted) if wanted else None
+        if job is None:
+            return False
+        try:
+            self._work(job)
+        except Cancelled as error:
+            self._jobs.move(job.id, "queued" if self._stopping.is_set() else "cancelled", error)
+        except ReverieError as error:
+            log.warning("job=%s failed: %s", job.id, error)
+            self._jobs.move(job.id, "failed", error)
+        except Exception as error:
+            log.exception("job=%s", job.id)
+            self._jobs.move(job.id, "failed", EngineFailed(f"{type(error).__name__}: {error}.", "This is a bug; the log has the details."))
+        self.studio.notify()
+        return True
+
+    def _work(self, job: Job) -> None:
+        task = job.task
+        inputs = [self.studio.input_path(asset_id) for asset_id in task.inputs]
+        model_hash = models.fingerprint(models.find(task.model, self.studio.settings))
+        pictures = self._engine(task.engine).run(task, inputs, _Reporter(self.studio, job), _CancelAsked(self._jobs, job.id, self._stopping))
+        if len(pictures) != task.count:
+            raise EngineFailed(f"The engine made {len(pictures)} of {task.count} pictures.", "Run it again.")
+        assets = [self.studio.keep(job, index, picture, model_hash) for index, picture in enumerate(pictures)]
+        self.studio.library.finish(job, assets)
+
+    def _engine(self, name: str) -> engines.Engine:
+        if name not in self._engines:
+            self._engines[name] = engines.open_engine(name, self.studio.settings, **self.studio._engine_options)
+        return self._engines[name]
+
+
+class _Reporter:
+    """Writes an engine's progress to the store, at most ten times a second, and keeps the lease alive."""
+
+    def __init__(self, studio: Studio, job: Job):
+        self._studio, self._job, self._next, self._renew = studio, job, 0.0, time.monotonic() + LEASE_S / 4
+
+    def __call__(self, progress: engines.Progress) -> None:
+        now = time.monotonic()
+        if now < self._next and progress.fraction < 1 and not progress.note:
+            return
+        self._next = now + PROGRESS_INTERVAL_S
+        self._studio.store.jobs.report(self._job.id, progress.fraction, progress.preview, progress.note)
+        if now > self._renew:
+            self._studio.store.jobs.renew(self._job.id, LEASE_S)
+            self._renew = now + LEASE_S / 4
+        self._studio.notify()
+
+
+class _CancelAsked:
+    """Whether this job should end: asked in the store (looked at ten times a second at most), or because the studio closes."""
+
+    def __init__(self, jobs, job_id: str, stopping: threading.Event):
+        self._jobs, self._job_id, self._stopping, self._next, self._asked = jobs, job_id, stopping, 0.0, False
+
+    def __call__(self) -> bool:
+        if self._stopping.is_set() or self._asked:
+            return True
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + PROGRESS_INTERVAL_S
+            self._asked = self._jobs.cancel_requested(self._job_id)
+        return self._asked
+
+
+def make_task(**fields: Any) -> Task:
+    """A Task from fields, with pydantic's complaints as one BadInput sentence."""
+    from pydantic import ValidationError
+
+    from reverie.types import validation_sentence
+
+    try:
+        return Task(**fields)
+    except ValidationError as error:
+        raise BadInput(f"{validation_sentence(error)}.", "Change that value.") from None
+
+
+def find_asset(studio: Studio, name: str) -> Asset:
+    """The asset with this id, or the one whose file this is. NotFound otherwise."""
+    path = Path(name)
+    if path.is_file():
+        return studio.library.get(media.sha256(path.read_bytes()))
+    if "/" in name or "." in name:
+        raise NotFound(f"{name} does not exist.", "Check the path.")
+    return studio.library.get(name)
