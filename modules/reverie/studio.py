@@ -6,6 +6,7 @@ Every face and pipeline opens a `Studio`; all of them may submit and follow, fro
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -26,20 +27,20 @@ log = logging.getLogger("reverie.studio")
 class Studio:
     """Use `with Studio.open() as studio:`; closing it ends the engine's processes and puts unfinished work back."""
 
-    def __init__(self, settings: settings_module.Settings, **engine_options: Any):
+    def __init__(self, settings: settings_module.Settings, open_engine=engines.open_engine, **engine_options: Any):
         self.settings = settings
         self.store = Store(settings.database)
         self.library = self.store.library
         self._dispatcher: _Dispatcher | None = None
-        self._engine_options = engine_options
+        self._open_engine = functools.partial(open_engine, settings=settings, **engine_options)
         self._changed = threading.Condition()
         self._mine: dict[str, set[str]] = {}
         self._marks: dict[str, int] = {}
         self._start = threading.Lock()
 
     @classmethod
-    def open(cls, settings: settings_module.Settings | None = None, **engine_options: Any) -> Studio:
-        return cls(settings or settings_module.load(), **engine_options)
+    def open(cls, settings: settings_module.Settings | None = None, **options: Any) -> Studio:
+        return cls(settings or settings_module.load(), **options)
 
     def __enter__(self) -> Studio:
         return self
@@ -242,7 +243,7 @@ class _Dispatcher(threading.Thread):
 
     def _engine(self, name: str) -> engines.Engine:
         if name not in self._engines:
-            self._engines[name] = engines.open_engine(name, self.studio.settings, **self.studio._engine_options)
+            self._engines[name] = self.studio._open_engine(name)
         return self._engines[name]
 
 

@@ -37,10 +37,16 @@ def table(name: str) -> dict[str, tuple[tuple[str, float], ...]]:
     """word → ((value, weight), …) for a section of `value: [word, "word weight"]`, plurals included."""
     result: dict[str, dict[str, float]] = {}
     for value, entry in words(name).items():
-        for word, weight in weighted(entry["words"] if isinstance(entry, dict) else entry):
+        for word, weight in weighted([*entry["words"], *entry.get("hints", ())] if isinstance(entry, dict) else entry):
             for form in forms(word):
                 result.setdefault(form, {})[value] = weight
     return {word: tuple(values.items()) for word, values in result.items()}
+
+
+@lru_cache(maxsize=None)
+def hints() -> frozenset[str]:
+    """Words that tell of a place but do not name it."""
+    return frozenset(form for entry in words("settings").values() for word, _ in weighted(entry.get("hints", ())) for form in forms(word))
 
 
 @lru_cache(maxsize=None)

@@ -40,8 +40,12 @@ Cast = dict[str, Person]
 def find_characters(chapters) -> Cast:
     """People named in the chapters (`Emma`, `Mrs. Watchett`, `the Time Traveller`), most mentioned first."""
     mentions, evidence, titles, genders = Counter(), Counter(), {}, {}
+    common = Counter(w for chapter in chapters for w in re.findall(r"\b[a-z]+", chapter.text))
     for chapter in chapters:
         for name, title, start, end in _mentions(chapter.text):
+            first = name.split()[0].lower()
+            if not title and first != "the" and common[first] > 2:
+                continue  # a word that is written small elsewhere only began a sentence
             mentions[name] += 1
             titles.setdefault(name, title)
             evidence[name] += _evidence(name, title, chapter.text, start, end)
@@ -208,8 +212,19 @@ def describe(person: Person) -> str:
     """The phrase for a prompt: the look that the sheet gives, else the kind of person."""
     articles = {"man": "a man", "woman": "a woman", "child": "a child", "group": "a group of people"}
     if person.look:
-        return f"{person.look}, in {person.clothes}" if person.clothes else person.look
-    return f"{articles[person.kind]} in {person.clothes}" if person.clothes else articles[person.kind]
+        return f"{person.look} {_wearing(person)}".strip()
+    known = articles[person.kind] if person.kind != "group" or person.name.startswith("the ") else person.name
+    return f"{known} {_wearing(person)}".strip()
+
+
+def _wearing(person: Person) -> str:
+    """"wearing a brown coat": with an article where one garment is meant."""
+    clothes = person.clothes.strip()
+    if not clothes:
+        return ""
+    bare = re.match(r"(an?|the|his|her|their|some)\s", clothes, re.I) or clothes.endswith("s") or person.kind == "group"
+    article = "" if bare else "an " if clothes[0].lower() in "aeiou" else "a "
+    return f"wearing {article}{clothes}"
 
 
 def with_clothes(person: Person, clothes: str, colour: str) -> Person:

@@ -10,7 +10,7 @@ from reverie.language import lexicon
 from reverie.language.people import Cast, Person, names, narrator, with_clothes
 from reverie.language.signals import Word
 
-_STOPS = frozenset("and but that which when while as so because until if though although who whom whose than or for".split())
+_STOPS = frozenset("and but that which when while as so because until if though although who whom whose than or".split())
 _LOOSE = frozenset("""the a an of in on at to by with my his her its their our your this that very too more most such into upon
 from towards through over under about it them me him us there then again still now down up out off round before after
 beyond against between was were had is are be been being i he she they we you not almost only just also like some any
@@ -18,6 +18,7 @@ all both each every other another these those what how where why own one his fra
 _SUBJECTS = frozenset("i he she they we who".split())
 _AUXILIARIES = frozenset("was were had been am is are all both then there still soon presently suddenly already also again now".split())
 _EXCERPT = 160
+_COUNTED = {"two": 2, "both": 2, "couple": 2, "three": 3, "four": 4, "dozen": 4}
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ def action(words: list[Word], people: list[Person], everyone: Cast) -> Action:
     teller, best, score = narrator(words, everyone), Action("", people[0].name if people else "", "standing"), 0.0
     for i, word in enumerate(words):
         verb = lexicon.verbs().get(word.low)
-        if verb is None or word.weight < 0.2:
+        if verb is None or word.weight < 0.2 or _passive(words, i):
             continue
         actor, sure = _actor(words, i, named, teller, people)
         if not sure:
             continue
         tail = _tail(words, i)
         shown = sum(1 for w in tail if w.low in lexicon.things() or w.low in lexicon.table("settings"))
-        value = verb[2] * word.weight * sure * (0.55 + 0.45 * min(shown, 2)) * (1.0 if len(tail) >= 2 else 0.7)
+        value = verb[2] * word.weight * sure * (0.55 + 0.45 * min(shown, 2)) * (1.0 if len(tail) >= 2 else 0.5)
         if value > score:
             score, best = value, Action(_phrase(word, verb[0], tail, actor), actor.name if actor else best.actor, verb[1])
     return best
@@ -72,15 +73,39 @@ def _actor(words: list[Word], i: int, named: dict[str, Person], teller: Person |
             fits = [p for p in people if (p.kind == "group") == group and p is not teller] or people
             return (fits[0] if fits else None), 0.9
         if word.clause != words[i].clause or not (word.low in _AUXILIARIES or word.low.endswith("ly")):
-            break
+            return _inherited(words, i, j, named, teller, people)
     return None, 0.0
+
+
+def _inherited(words: list[Word], i: int, j: int, named, teller, people):
+    """"I set my teeth, and again grappled": the verb after a comma or an "and" has the sentence's last subject."""
+    if words[j].clause == words[i].clause and words[j].low not in ("and", "then"):
+        return None, 0.0
+    for word in reversed(words[max(0, j - 24):j + 1]):
+        if word.sentence != words[i].sentence:
+            break
+        if word.low in named or word.low == "i" and teller is not None:
+            return (named.get(word.low) or teller), 0.85
+        if word.low in _SUBJECTS:
+            fits = [p for p in people if (p.kind == "group") == (word.low in ("they", "we")) and p is not teller]
+            return (fits[0], 0.75) if fits else (None, 0.0)
+    return None, 0.0
+
+
+def _passive(words: list[Word], i: int) -> bool:
+    """"was carried", "being flung": something that is done to someone."""
+    if words[i].low.endswith("ing") or words[i].low in ("seated", "asleep"):
+        return False
+    before = [w.low for w in words[max(0, i - 3):i] if w.clause == words[i].clause]
+    return any(w in ("was", "were", "been", "being", "is", "are", "be", "to") for w in before[-2:])
 
 
 def _tail(words: list[Word], i: int) -> list[Word]:
     """What follows the verb in its clause, at most eight words, without loose words at the end."""
     tail = []
-    for word in words[i + 1:i + 9]:
-        if word.clause != words[i].clause or word.low in _STOPS or word.low in lexicon.verbs():
+    for j, word in enumerate(words[i + 1:i + 11], i + 1):
+        pair = word.low == "and" and j + 1 < len(words) and words[j + 1].low in ("fro", "down")
+        if word.clause != words[i].clause or word.low in _STOPS and not pair or word.low in _SUBJECTS or word.low in lexicon.verbs():
             break
         tail.append(word)
     while tail and (tail[-1].low in _LOOSE or tail[-1].low.endswith("ly")) and tail[-1].low not in ("down", "up", "round", "him", "her"):
@@ -98,13 +123,15 @@ def _phrase(verb: Word, base: str, tail: list[Word], actor: Person | None) -> st
 
 def things(words: list[Word], most: int = 6) -> list[Thing]:
     """What the scene shows, the most telling first: by how much it makes a picture and how often it is named."""
-    table, points, best, colours, plural = lexicon.things(), Counter(), {}, {}, Counter()
+    table, points, best, colours = lexicon.things(), Counter(), {}, {}
+    plural, counts = Counter(), Counter()
     for i, word in enumerate(words):
         if word.low not in table or word.weight < 0.15:
             continue
         name, _ = table[word.low]
         points[name] += word.weight
         plural[name] += 1 if word.low != name else -1
+        counts[name] = max(counts[name], _number(words, i))
         phrase, colour = _described(words, i)
         value = word.weight * (1 + 0.5 * (len(phrase.split()) - 1))
         if value > best.get(name, (0.0, ""))[0]:
@@ -112,8 +139,14 @@ def things(words: list[Word], most: int = 6) -> list[Thing]:
         if colour:
             colours.setdefault(name, Counter())[colour] += word.weight
     ranked = sorted(points, key=lambda n: -table[n][1] * points[n] ** 0.6)[:most]
-    return [Thing(n, best[n][1], colours[n].most_common(1)[0][0] if n in colours else "", 3 if plural[n] > 0 else 1,
+    return [Thing(n, best[n][1], colours[n].most_common(1)[0][0] if n in colours else "", counts[n] or (3 if plural[n] > 0 else 1),
                   table[n][1] * points[n] ** 0.6) for n in ranked]
+
+
+def _number(words: list[Word], i: int) -> int:
+    """How many are counted out just before the noun ("two white horses"), 0 when not."""
+    before = [w.low for w in words[max(0, i - 3):i] if w.clause == words[i].clause]
+    return next((_COUNTED[w] for w in before if w in _COUNTED), 0)
 
 
 def _described(words: list[Word], i: int) -> tuple[str, str]:
@@ -139,7 +172,7 @@ def place_phrase(words: list[Word], place: str) -> str:
     table, best, value = lexicon.table("settings"), "", 0.0
     for i, word in enumerate(words):
         weight = dict(table.get(word.low, ())).get(place)
-        if weight is None:
+        if weight is None or word.low in lexicon.hints():
             continue
         phrase, _ = _described(words, i)
         n = weight * word.weight * (1 + 0.4 * (len(phrase.split()) - 1))
@@ -174,7 +207,7 @@ def excerpt(text: str) -> str:
     """The sentence that shows most, whole when it fits in 160 characters, else its beginning up to a comma."""
     known = set(lexicon.things()) | set(lexicon.table("settings")) | set(lexicon.table("weathers")) | set(lexicon.verbs())
     best, score = "", -1.0
-    for sentence in re.split(r"(?<=[.!?…])[”’\"']*\s+", text):
+    for sentence in re.split(r"(?<=[.!?…])(?<!Mr\.)(?<!Mrs\.)(?<!Dr\.)(?<!St\.)[”’\"']*\s+", text):
         sentence = re.sub(r"\s+", " ", sentence).strip(" “”‘\"*_")
         lows = re.findall(r"[a-z]+", sentence.lower())
         shown = sum(1 for w in set(lows) if w in known)

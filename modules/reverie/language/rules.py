@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reverie.language import lexicon, phrases, signals
 from reverie.language.people import Cast, Person, cast, find_characters, load_sheet, present, unnamed
@@ -54,11 +54,12 @@ def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None =
     people = _people(words, everyone or {})
     action = phrases.action(words, people, everyone or {})
     weather = "" if indoors else _weather(words, previous, place)
+    mood = _mood(signals.tally(words, "moods"), place, time, weather)
     light, light_colour = _light(words, time, weather, indoors)
     return Shot(
         scene.chapter, scene.chapter_title, scene.scene, scene.words, tuple(people), place, _setting(words, settings, place, previous),
         indoors, time, lexicon.words("flicker") if flicker else lexicon.words("time_words")[time], weather,
-        _mood(signals.tally(words, "moods")), action.text, action.actor, action.pose, tuple(phrases.things(words)), light,
+        mood, *_deed(action, mood, previous), _things(words, previous, place), light,
         light_colour, phrases.excerpt(scene.text), _best(signals.tally(words[-len(words) // 3:], "weathers"), 0.6))
 
 
@@ -104,7 +105,7 @@ def _time(words, points: Counter, previous: Shot | None, place: str) -> tuple[st
         return previous.time, True
     points = Counter(points)
     if previous is not None and not flickers:
-        points[previous.time] += 0.8
+        points[previous.time] += 1.0  # the hour stays, too, until the text says otherwise
     return _best(points, 0.5) or "day", False
 
 
@@ -121,10 +122,31 @@ def _weather(words, previous: Shot | None, place: str) -> str:
     return best or carried or "clear"
 
 
-def _mood(points: Counter) -> str:
+def _deed(action: phrases.Action, mood: str, previous: Shot | None) -> tuple[str, str, str]:
+    """Action, actor and pose; where no deed is told, what the mood suggests, in the pose of the scene before."""
+    if action.text or not action.actor:
+        return action.text, action.actor, action.pose
+    same = previous is not None and previous.actor == action.actor
+    return lexicon.words("idle")[mood], action.actor, previous.pose if same else action.pose
+
+
+def _things(words, previous: Shot | None, place: str) -> tuple[Thing, ...]:
+    """The scene's things, and what people had with them before, half as telling each scene."""
+    found = phrases.things(words)
+    if previous is None or not (place == previous.place or "sky" in (place, previous.place)):
+        return tuple(found)
+    names = {thing.name for thing in found}
+    kept = [replace(t, weight=t.weight / 2) for t in previous.things
+            if t.name in lexicon.word_set("portable") and t.name not in names and t.weight >= 1]
+    return tuple(sorted([*found, *kept], key=lambda t: -t.weight))
+
+
+def _mood(points: Counter, *circumstances: str) -> str:
     points = Counter({m: n for m, n in points.items()})
     points["contemplative"] *= 0.7
     points["wondrous"] *= 0.9
+    for circumstance in circumstances:
+        points.update(lexicon.words("mood_of").get(circumstance, {}))
     return _best(points, 0.8) or "quiet"
 
 

@@ -139,4 +139,4 @@ def _best_borders(words: list[int], scores: list[float], target: tuple[int, int]
 
 def _cost(length: int, least: int, ideal: float) -> float:
     short = max(0.0, 1 - length / least) * 8
-    return 1.2 + short + ((length - ideal) / ideal) ** 2 * 1.2
+    return 1.5 + short + ((length - ideal) / ideal) ** 2 * 1.2

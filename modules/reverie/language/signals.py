@@ -18,7 +18,7 @@ _CLAUSE = frozenset(",;:.!?()…—–")
 _IN = frozenset("in into on upon at through across inside within onto under over beneath among amidst".split())
 _NEGATIONS = frozenset("no not nor never without neither nothing".split())
 _UNREAL = frozenset("might would could should if suppose perhaps possibly wish imagine fancy what".split())
-_SIMILE_VERBS = frozenset("looked seemed felt sounded shaped")
+_SHAPED = frozenset("something shape shaped looked looks".split())  # "something like a sphinx" says what it is
 _LONG_SPEECH = 60  # a longer quotation is a story told by someone: it counts as narration
 
 
@@ -67,8 +67,8 @@ class _Weights:
 
     def weight(self, low: str) -> float:
         if low == "like" and self.previous not in ("i", "you", "we", "they", "would", "to", "did", "didn't", "not"):
-            self.simile = True
-        elif low in ("if", "though") and self.previous == "as":
+            self.simile = self.previous not in _SHAPED
+        elif low in ("if", "though") and self.previous == "as" or low == "became":
             self.simile = True
         elif low in _UNREAL:
             self.unreal = True
@@ -147,7 +147,7 @@ def _change(vectors, i: int) -> float:
         before = sum((v[section] for v in vectors[max(0, i - 2):i]), Counter())
         after = sum((v[section] for v in vectors[i:i + 2]), Counter())
         if before and after:
-            strength = min(1.0, min(sum(before.values()), sum(after.values())) / 2)
+            strength = min(1.0, min(sum(before.values()), sum(after.values())) / 3)
             score += share * strength * (1 - _cosine(before, after))
     return score
 

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Iterator
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from reverie import language, media, models, prompt_cache, recipes, settings, storyboard
+from reverie.errors import BadInput, Busy, ModelMissing, NotFound, StoreFailed
+from reverie.pipelines import Update
+from reverie.pipelines._run import error_of, follow, sampling
+from reverie.studio import make_task
+from reverie.types import Job, Task
+
 NAME, TITLE = "illustrate", "Illustrate"
+STORYBOARD_WIDTH = 512  # pixels, at least
 
 
 class Params(BaseModel):
@@ -27,3 +43,201 @@ class Params(BaseModel):
     count: int = Field(1, ge=1, le=16, description="pictures of each scene")
     engine: str = Field("diffusers", description="what generates", json_schema_extra={"choices": "engines", "advanced": True})
     out: str = Field("", description="folder of the results; empty: storage/outputs/illustrate/NAME", json_schema_extra={"widget": "path"})
+
+
+def run(studio, params: Params) -> Iterator[Update]:
+    """Yields plan, then pictures as they are made, then done. Pictures that are there already are kept as they are."""
+    started = time.monotonic()
+    params = _seeded(params)
+    scenes = rows(params)
+    yield Update("plan", data=scenes)
+    if params.dry_run:
+        yield Update("done", fraction=1.0, data=_summary(params, scenes, [], 0, started, None))
+        return
+    model = models.find(params.model, studio.settings)
+    tasks = [_task(params, model, row) for row in scenes]
+    out = out_folder(params)
+    with hold(out):
+        prompt_cache.keep(out, scenes)
+        session = studio.session(NAME, str(params.text), params.model_dump())
+        pending = {}
+        for row, task in zip(scenes, tasks, strict=True):
+            row["key"] = studio.key(task)
+            row["image"] = [out / name for name in filenames(row["filename"], params.count)]
+            if not _is_made(row):
+                pending[studio.submit(task, session)] = row
+        kept = len(scenes) - len(pending)
+        if kept:
+            yield Update("note", text=f"{kept} of {len(scenes)} scenes are there already.", fraction=0.0)
+        failed = yield from _draw(studio, session, pending)
+        page = storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id)
+    yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, page), "session": session})
+
+
+def _draw(studio, session: str, pending: dict[Job, dict]) -> Iterator[Update]:
+    """Draw what is pending; gives back the ids of the jobs that failed. Raises the first error if none succeeded."""
+    row_of = {job.id: row for job, row in pending.items()}
+    failed: list[str] = []
+
+    def take(job: Job) -> Iterator[Update]:
+        row = row_of[job.id]
+        for source, target in zip(studio.pictures(job), row["image"], strict=True):
+            _put_enlarged(source, target)
+            yield Update("picture", text=row["filename"], path=target, data=row)
+
+    for update in follow(studio, session, list(pending), take):
+        if update.kind == "failed":
+            failed.append(update.data)
+            update = replace(update, text=f"{row_of[update.data]['filename']}: {update.text}", data=row_of[update.data])
+        elif update.kind == "progress":
+            update = replace(update, text=update.text or row_of[update.data]["filename"], data=row_of[update.data])
+        yield update
+    if failed and len(failed) == len(pending):
+        raise error_of(studio, failed[0])
+    return failed
+
+
+def rows(params: Params) -> list[dict[str, Any]]:
+    """The scenes that these params ask for, each with its prompt (the edited one where there is one) and file name."""
+    scenes = language.illustrate_rows(
+        resolve(params.text), chapters=numbers(params.chapters, "chapters"), family=_family(params), style=params.style,
+        characters=resolve(params.characters) if params.characters else None,
+    )
+    scenes = _from(scenes, numbers(params.resume, "resume"))
+    edits = prompt_cache.edits(out_folder(params))
+    return [{**row, **edits.get(row["filename"], {})} for row in scenes]
+
+
+def save_prompt(params: Params, filename: str, prompt: str, negative: str = "") -> Path:
+    """Keep an edited prompt; the next run uses it. Returns its file."""
+    return prompt_cache.edit(out_folder(params), filename, prompt, negative)
+
+
+def out_folder(params: Params) -> Path:
+    """Where pictures, prompts and storyboard go."""
+    if params.out:
+        return Path(params.out).expanduser().absolute()
+    source = resolve(params.text)
+    return settings.load().outputs / "illustrate" / (source.stem if source.suffix else source.name)
+
+
+def resolve(path: str) -> Path:
+    """A path as given; a relative one that is not in the working folder is looked for in the project."""
+    given = Path(path).expanduser()
+    inside = settings.ROOT / given
+    return inside if not given.exists() and not given.is_absolute() and inside.exists() else given
+
+
+def numbers(text: str, what: str) -> list[int] | None:
+    """`'1 3'`, `'1,3'` or `'1-3'` → [1, 3] or [1, 2, 3]; None if empty."""
+    found: list[int] = []
+    for part in re.split(r"[\s,]+", str(text).strip(" []()")):
+        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
+        if part and not match:
+            raise BadInput(f"'{part}' in {what} is not a number.", f'Write {what} as "1 3" or "1-3".')
+        if match:
+            first, last = int(match[1]), int(match[2] or match[1])
+            found += range(first, min(last, first + 9999) + 1)
+    return found or None
+
+
+def filenames(filename: str, count: int) -> list[str]:
+    """One name, or `count` numbered ones (`…_b.png` would not sort beyond 26)."""
+    stem = filename.removesuffix(".png")
+    return [filename] if count == 1 else [f"{stem}_{index + 1:02d}.png" for index in range(count)]
+
+
+@contextmanager
+def hold(out: Path):
+    """The output folder for this run alone. Busy if another run has it."""
+    from filelock import FileLock, Timeout
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".reverie.lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Busy(f"Another run is drawing into {out}.", "Wait for it, or choose another folder: --out FOLDER") from None
+    except OSError as error:
+        raise StoreFailed(f"{out} cannot be written ({error.strerror}).", "Choose another folder: --out FOLDER") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _seeded(params: Params) -> Params:
+    return params if params.seed >= 0 else params.model_copy(update={"seed": secrets.randbelow(2**31)})
+
+
+def _family(params: Params) -> str:
+    try:
+        return models.find(params.model).family
+    except ModelMissing:
+        if not params.dry_run:
+            raise
+        known = {model.id: model.family for model in models.all()}  # a dry run needs the family only, not the files
+        if params.model not in known:
+            raise
+        return known[params.model]
+
+
+def _from(scenes: list[dict], start: list[int] | None) -> list[dict]:
+    if start is None:
+        return scenes
+    chapter, scene = (*start, 1)[:2]
+    there = [(row["chapter"], row["scene"]) for row in scenes]
+    if (chapter, scene) not in there:
+        last = max((s for c, s in there if c == chapter), default=0)
+        advice = f"Chapter {chapter} has scenes 1 to {last}." if last else f"There are chapters {', '.join(map(str, dict.fromkeys(c for c, _ in there)))}."
+        raise BadInput(f"There is no chapter {chapter}, scene {scene} to resume from.", advice)
+    return scenes[there.index((chapter, scene)):]
+
+
+def _task(params: Params, model, row: dict) -> Task:
+    """The seed follows from chapter and scene, so that it is the same whichever chapters are asked for."""
+    return make_task(
+        prompt=row["prompt"], negative=row["negative"], engine=params.engine, count=params.count,
+        width=params.width or model.width, height=params.height or model.height,
+        seed=(params.seed + 1000 * row["chapter"] + 10 * row["scene"]) % 2**32, **sampling(model, params),
+    )
+
+
+def _is_made(row: dict) -> bool:
+    """Whether every picture of a scene is there: made from this very task, or put there by the user (no recipe of ours)."""
+    for path in row["image"]:
+        if not path.exists():
+            return False
+        try:
+            recipe = recipes.read(path)
+        except NotFound:
+            continue
+        except BadInput:
+            return False
+        if recipe["source"] == "reverie" and recipe.get("key") != row["key"]:
+            return False
+    return True
+
+
+def _put_enlarged(source: Path, target: Path) -> None:
+    """The picture at `target`, at least STORYBOARD_WIDTH pixels wide, with its recipe."""
+    picture = media.open_picture(source)
+    larger = media.enlarge(picture, STORYBOARD_WIDTH)
+    if larger is picture:
+        media.place(source, target)
+    else:
+        recipe = {name: value for name, value in recipes.read(source).items() if name != "source"}
+        media.write_bytes(target, media.encode_png(larger, recipe))
+
+
+def _title(params: Params) -> str:
+    source = resolve(params.text)
+    return (source.stem if source.suffix else source.name).replace("-", " ").replace("_", " ").title()
+
+
+def _summary(params, scenes, failed, kept, started, page) -> dict[str, Any]:
+    made = [str(path) for row in scenes for path in row.get("image", []) if path.exists()]
+    return {
+        "scenes": len(scenes), "pictures": made, "kept": kept, "failed": len(failed), "out": str(out_folder(params)),
+        "storyboard": str(page) if page else None, "seconds": round(time.monotonic() - started, 2),
+    }

@@ -1,0 +1,258 @@
+"""One task on a loaded model: prompts to embeddings, seeds to batches, steps to progress, latents to pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+from reverie.engines import _loading, _plan, _preview, _schedulers, _speed
+from reverie.errors import BadInput, Cancelled, OutOfMemory
+from reverie.models import Model
+from reverie.types import MAX_SEED, Task
+
+KEPT_PROMPTS = 32
+_MEMORY_WORDS = ("can't allocate memory", "out of memory", "not enough memory", "alloc_cpu")
+
+
+@dataclass
+class Loaded:
+    """A model in memory: its pipelines by kind (they share their parts), its previews and the prompts it has read."""
+
+    model: Model
+    device: Any
+    shape: _plan.Shape
+    pipes: dict[str, Any]
+    previewer: _preview.Previewer
+    own_schedule: dict[str, Any]
+    prompts: OrderedDict = field(default_factory=OrderedDict)
+    offloaded: bool = False
+
+
+def load(model: Model, device, shape: _plan.Shape, assets: Path, offload: bool, cancelled: Callable[[], bool]) -> Loaded:
+    """Load `model` onto `device`; `cancelled` is looked at within every step from then on."""
+    pipe = _loading.load(model, device, assets)
+    _speed.prepare(pipe, device)
+    if offload:
+        pipe.enable_model_cpu_offload(device=device.name)
+    elif device.kind != "cpu":
+        pipe.to(device.name)
+    _stop_between_blocks(pipe.unet, cancelled)
+    previewer = _preview.Previewer(model.family, pipe.unet.config.in_channels, lambda z: decode(pipe, z))
+    return Loaded(model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config), offloaded=offload)
+
+
+def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit, cancelled) -> Iterator[tuple]:
+    """Yield (RGB Pillow image, seed) for each picture; `emit(fraction, jpeg, note)` after each step."""
+    import torch
+
+    pipe = _pipe(loaded, task)
+    _apply(pipe, plan)
+    begin = _pictures(task, inputs)
+    seeds = [(task.seed + index) % (MAX_SEED + 1) for index in range(task.count)]
+    batch, halved, done = plan.batch, False, 0
+    emit(0.0, b"", _first_note(loaded, pipe, task, plan))
+    while done < len(seeds):
+        part = seeds[done : done + batch]
+        try:
+            with torch.inference_mode():
+                images = _batch(loaded, pipe, task, begin, part, done, emit, cancelled)
+        except Exception as error:
+            if not is_memory_error(error):
+                raise
+            release(loaded.device)
+            if halved or batch == 1:
+                raise OutOfMemory(
+                    f"{task.width}x{task.height} ran out of memory on {loaded.device.name}.",
+                    "Choose a smaller size or a smaller model, or close other programs.",
+                ) from error
+            batch, halved = math.ceil(batch / 2), True
+            continue
+        yield from zip(images, part)
+        done += len(part)
+
+
+def decode(pipe, latents):
+    """Latents (N, C, h, w) → pixels (N, 3, H, W) in -1..1, float32."""
+    import torch
+
+    vae = pipe.vae
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    with torch.inference_mode():
+        return vae.decode(latents / vae.config.scaling_factor + shift, return_dict=False)[0].float()
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether this is the device running out of memory, in one of the many words for it."""
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS)
+
+
+def release(device) -> None:
+    """Give freed memory back."""
+    gc.collect()
+    if device.kind == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+# ------------------------------------------------------------------------------------------------------ one batch
+
+
+def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done: int, emit, cancelled) -> list:
+    import torch
+
+    scheduler = _scheduler(loaded, task)
+    watch = _preview.Watch(scheduler)
+    pipe.scheduler = scheduler
+    loaded.previewer.start()
+
+    def after_step(pipe, step, timestep, tensors):
+        if cancelled():
+            raise Cancelled("Cancelled.")
+        # One more unit than steps: decoding is the last.
+        share = (step + 1) / (pipe.num_timesteps + 1)
+        preview = loaded.previewer.jpeg(scheduler, watch.last)
+        emit((done + len(seeds) * share) / task.count, preview, "")
+        return {}
+
+    result = pipe(
+        **_embeddings(loaded, pipe, task),
+        **begin,
+        **_how(task),
+        guidance_scale=task.cfg,
+        num_images_per_prompt=len(seeds),
+        # Drawn on the processor, so that a seed means the same noise on every device.
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        output_type="latent",
+        return_dict=False,
+        callback_on_step_end=after_step,
+    )
+    if cancelled():
+        raise Cancelled("Cancelled.")
+    return _images(loaded, pipe, result[0], emit, done, task.count)
+
+
+def _images(loaded: Loaded, pipe, latents, emit, done: int, count: int) -> list:
+    from PIL import Image
+
+    images = []
+    for latent in latents:  # one by one: the decoder is what needs the most memory
+        pixels = decode(pipe, latent[None])[0]
+        loaded.previewer.learn(latent, pixels)
+        array = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        images.append(Image.fromarray(array))
+        emit((done + len(images)) / count, b"", "")
+    return images
+
+
+def _how(task: Task) -> dict[str, Any]:
+    """Steps and strength: diffusers runs int(steps × strength) steps, and at least one must be left."""
+    if task.kind == "txt2img":
+        return {"num_inference_steps": task.steps, "width": task.width, "height": task.height}
+    size = {"width": task.width, "height": task.height} if task.kind == "inpaint" else {}
+    return {"num_inference_steps": task.steps, "strength": max(task.denoise, 1.0001 / task.steps), **size}
+
+
+def _scheduler(loaded: Loaded, task: Task):
+    name = _schedulers.canonical(task.sampler or loaded.model.sampler)
+    if name:
+        return _schedulers.build(name, loaded.own_schedule)
+    import diffusers
+
+    return getattr(diffusers, loaded.own_schedule["_class_name"]).from_config(loaded.own_schedule)
+
+
+def _embeddings(loaded: Loaded, pipe, task: Task) -> dict[str, Any]:
+    """The prompts as the pipeline's arguments, kept for the next picture with the same words."""
+    import torch
+
+    guided = task.cfg > 1
+    key = (task.prompt, task.negative if guided else None)
+    if key in loaded.prompts:
+        loaded.prompts.move_to_end(key)
+        return loaded.prompts[key]
+    names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    with torch.inference_mode():
+        values = pipe.encode_prompt(
+            prompt=task.prompt,
+            negative_prompt=task.negative or None,
+            device=torch.device(loaded.device.name),
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=guided,
+        )
+    found = {name: value for name, value in zip(names, values) if value is not None}
+    loaded.prompts[key] = found
+    while len(loaded.prompts) > KEPT_PROMPTS:
+        loaded.prompts.popitem(last=False)
+    return found
+
+
+# -------------------------------------------------------------------------------------------------- before the first step
+
+
+def _pipe(loaded: Loaded, task: Task):
+    if task.kind not in loaded.pipes:
+        loaded.pipes[task.kind] = _loading.sibling(loaded.pipes["txt2img"], task.kind)
+    return loaded.pipes[task.kind]
+
+
+def _apply(pipe, plan: _plan.Plan) -> None:
+    """Switch the saving modes of the plan on and the others off."""
+    switches = [
+        (pipe.vae, "slicing", plan.vae_slicing),
+        (pipe.vae, "tiling", plan.vae_tiling),
+        (pipe, "attention_slicing", plan.attention_slicing),
+    ]
+    for owner, mode, on in switches:
+        switch = getattr(owner, f"{'enable' if on else 'disable'}_{mode}", None)
+        if switch and (on or mode != "attention_slicing"):
+            with contextlib.suppress(NotImplementedError):
+                switch()
+
+
+def _pictures(task: Task, inputs: list[Path]) -> dict[str, Any]:
+    """The start picture (and mask) at the task's size. BadInput if one is missing or cannot be read."""
+    wanted = {"txt2img": 0, "img2img": 1, "inpaint": 2}[task.kind]
+    if len(inputs) < wanted:
+        what = "a start picture" if wanted == 1 else "a start picture and a mask (white is painted anew)"
+        raise BadInput(f"{task.kind} needs {what}, and {len(inputs)} came.", "Give the picture's file.")
+    names = ("image", "mask_image")[:wanted]
+    return {name: _open(path, task, "L" if name == "mask_image" else "RGB") for name, path in zip(names, inputs)}
+
+
+def _open(path: Path, task: Task, mode: str):
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            picture = ImageOps.exif_transpose(image).convert(mode)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{path} cannot be read as a picture: {error}.", "Give a PNG, JPEG or WebP file.") from None
+    size = task.width, task.height
+    return picture if picture.size == size else ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+
+
+def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
+    parts = [f"{loaded.model.id} on {loaded.device.label}", plan.note]
+    limit = pipe.tokenizer.model_max_length
+    tokens = len(pipe.tokenizer(task.prompt, truncation=False).input_ids)
+    if 2 < limit < tokens < 10**6:
+        parts.append(f"the prompt has {tokens - 2} tokens, the model reads the first {limit - 2}")
+    return "; ".join(parts)
+
+
+def _stop_between_blocks(unet, cancelled: Callable[[], bool]) -> None:
+    """A step can take seconds on a processor: look at the flag before every block of the UNet as well."""
+
+    def check(*_):
+        if cancelled():
+            raise Cancelled("Cancelled.")
+
+    for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks]:
+        if block is not None:
+            block.register_forward_pre_hook(check)

@@ -1,0 +1,97 @@
+"""Prompts for the embedded model: a shot in the few words it knows, in the grammar of the captions it learned from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+
+from reverie.language import lexicon
+from reverie.language.people import Person
+from reverie.language.rules import Shot
+
+_NUMBERS = ("one", "two", "three", "four")
+
+
+def values(shot: Shot, style: str) -> dict:
+    """What the model is asked to draw, attribute by attribute; `style` is one of the model's own styles."""
+    rules = lexicon.config("prompts")["pocket"]
+    place = lexicon.words("settings")[shot.place]["pocket"]
+    indoors = place in lexicon.config("pocket")["indoors"]
+    noun, colour, count = _object(shot, place, rules)
+    weather = None if indoors else rules["weather"].get(shot.weather, shot.weather) or "clear"
+    return {"place": place, "time": shot.time, "weather": weather, "object": noun, "colour": colour, "count": count,
+            "position": rules["positions"][(shot.chapter + shot.scene) % 3], "people": _people(shot, rules),
+            "light": shot.light if not indoors and shot.light else None,
+            "light_colour": shot.light_colour if not indoors and shot.light else None, "style": style}
+
+
+def clauses(scene: dict) -> list[str]:
+    """The caption's clauses in their order, the first being the object."""
+    rules = lexicon.config("prompts")["pocket"]
+    noun = scene["object"] if scene["count"] == 1 else rules["plurals"][scene["object"]]
+    where = "in the middle" if scene["position"] == "middle" else f"on the {scene['position']}"
+    place = f"{rules['place_words'].get(scene['place'], 'in')} the {scene['place']}"
+    parts = [f"{_NUMBERS[scene['count'] - 1]} {scene['colour']} {noun} {where}"]
+    parts += [_figure(person, rules) for person in scene["people"]] or ["nobody"]
+    parts += [place, rules["time_words"][scene["time"]]]
+    parts += [scene["weather"]] if scene["weather"] else []
+    parts += [f"{scene['light_colour']} {scene['light']}"] if scene["light"] else []
+    return [*parts, scene["style"]]
+
+
+def _figure(person: dict, rules: dict) -> str:
+    article = "an" if person["colour"] == "orange" else "a"
+    return f"a {person['kind']} in {article} {person['colour']} {rules['garments'][person['kind']]} {person['pose']}"
+
+
+def _object(shot: Shot, place: str, rules: dict) -> tuple[str, str, int]:
+    """The one object of the picture, its colour, and how many."""
+    points, colours, counts = Counter(), {}, {}
+    for thing in shot.things:
+        noun = rules["shows"].get(thing.name) or _synonyms().get(thing.name)
+        if noun is None or not _stands_at(noun, place, rules):
+            continue
+        points[noun] += thing.weight * rules["telling"].get(noun, 1.0)
+        if thing.colour:
+            colours.setdefault(noun, thing.colour)
+        counts.setdefault(noun, thing.count)
+    noun = max(points, key=points.get) if points else rules["at_place"][place]
+    return noun, colours.get(noun) or rules["colours"][noun], counts.get(noun, 1)
+
+
+def _stands_at(noun: str, place: str, rules: dict) -> bool:
+    walls = place in lexicon.config("pocket")["indoors"]
+    return not walls or noun in rules["indoors"]["all"] or noun in rules["indoors"].get(place, ())
+
+
+@lru_cache(maxsize=1)
+def _synonyms() -> dict[str, str]:
+    return {word: noun for noun, words in lexicon.config("pocket")["object"].items() for word in words}
+
+
+def _people(shot: Shot, rules: dict) -> list[dict]:
+    """Up to three figures, left to right; a group becomes two of a kind beside whoever else is there."""
+    most = rules["most_people"]
+    figures: list[dict] = []
+    for person in shot.people[:most]:
+        pose = shot.pose if person.name == shot.actor else "standing"
+        alone = len(shot.people) == 1
+        times = (3 if alone else 2) if person.kind == "group" else 1
+        figures += [{"kind": _kind(person, i), "colour": _colour(person), "pose": pose} for i in range(times)]
+    return figures[:most]
+
+
+def _kind(person: Person, i: int) -> str:
+    if person.kind != "group":
+        return person.kind
+    said = f"{person.name} {person.look}".lower()
+    if any(w in said for w in ("little", "small", "child", "boys", "girls")):
+        return "child"
+    if "women" in said:
+        return "woman"
+    return "man" if i % 2 == 0 or "men" in said.split() or "soldiers" in said else "woman"
+
+
+def _colour(person: Person) -> str:
+    known = lexicon.config("pocket")["colour"]
+    return person.colour if person.colour in known else lexicon.colours().get(person.colour, "blue")

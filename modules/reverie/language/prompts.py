@@ -1,0 +1,176 @@
+"""Prompts out of shots, in the words of a model family and a style, within what its text encoder reads."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reverie.errors import BadInput
+from reverie.language import lexicon, people, pocket
+from reverie.language.rules import Shot
+
+DEFAULT_STYLE = "graphic novel"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to draw and what to keep out; `dropped` are the phrases that did not fit, the least important first."""
+
+    prompt: str
+    negative: str
+    dropped: tuple[str, ...] = ()
+
+
+def styles() -> list[str]:
+    return list(lexicon.config("styles"))
+
+
+def families() -> list[str]:
+    return ["pocket", *lexicon.config("prompts")["families"]]
+
+
+def compose(shot: Shot, family: str = "sdxl", style: str = DEFAULT_STYLE, max_tokens: int | None = None,
+            count_tokens: Callable[[str], int] | None = None) -> Prompt:
+    """The shot's prompt: whole phrases only, at most `max_tokens` of them by `count_tokens` (default: an over-estimate).
+
+    BadInput for an unknown family or style.
+    """
+    count = count_tokens or estimate_tokens
+    look = _style(style)
+    family = lexicon.config("prompts")["aliases"].get(family, family)
+    if family == "pocket":
+        return _pocket(shot, look, max_tokens or 75, count_tokens)
+    rules = lexicon.config("prompts")["families"].get(family)
+    if rules is None:
+        raise BadInput(f"There are no prompts for the family '{family}'.", f"Known are: {', '.join(families())}.")
+    slots = _slots(shot, rules, look.get(family) or look["default"])
+    kept, dropped = _fit(slots, rules, max_tokens or rules["max_tokens"], count)
+    negative = _unique([*_parts(look["negative"]), *rules["negative"]])
+    return Prompt(kept, _fit_list(negative, rules["max_tokens"], count), tuple(dropped))
+
+
+def filename(shot: Shot) -> str:
+    """`chapter_01_scene_02_emma_office_reading.png`: sorts by scene, says what is shown, at most 100 characters."""
+    action = shot.action.split()[0] if shot.action else ""
+    who = slug(re.sub(r"^the ", "", shot.actor or (shot.characters[0] if shot.characters else "")), 30)
+    words = [who, slug(_place_word(shot), 30), slug(action, 20)]
+    head = f"chapter_{shot.chapter:02d}_scene_{shot.scene:02d}"
+    return "_".join([head, *(w for w in words if w)])[:96].rstrip("_") + ".png"
+
+
+def slug(text: str, most: int = 40) -> str:
+    """Lower case ASCII letters and digits joined by underscores, cut between words."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower().replace("'", "")
+    words = re.findall(r"[a-z0-9]+", plain)
+    while len(words) > 1 and len("_".join(words)) > most:
+        words.pop()
+    return "_".join(words)[:most]
+
+
+def estimate_tokens(text: str) -> int:
+    """At least as many tokens as CLIP's tokenizer makes of ordinary English: an over-estimate, for when it is not at hand.
+
+    A known word is one token (its vocabulary holds the 40 000 commonest), others one for each three letters.
+    """
+    total = 0
+    for word in re.findall(r"[A-Za-z]+|\d|[^\w\s]|[^\W\d]+|_", text):
+        known = word.lower() in _common() and len(word) < 12
+        total += 1 if known or len(word) <= 3 and word.isascii() else -(-len(word.encode()) // 3)
+    return total
+
+
+def _common() -> frozenset[str]:
+    if not _COMMON:
+        for path in ("lexicon", "prompts", "styles", "pocket"):
+            _COMMON.update(re.findall(r"[a-z]+", str(lexicon.config(path)).lower()))
+    return _COMMON
+
+
+_COMMON: set[str] = set()
+
+
+def _place_word(shot: Shot) -> str:
+    return {"sky": "rushing sky"}.get(shot.place, shot.place) if shot.place != "hall" else "great hall"
+
+
+def _style(name: str) -> dict:
+    known = lexicon.config("styles")
+    if name.lower() in known:
+        return known[name.lower()]
+    raise BadInput(f"There is no style '{name}'.", f"Known are: {', '.join(known)}.")
+
+
+def _pocket(shot: Shot, look: dict, max_tokens: int, count) -> Prompt:
+    parts = pocket.clauses(pocket.values(shot, look["pocket"]))
+    # Every known word is one token of the model's own, and so is each comma.
+    count, dropped = count or (lambda text: len(re.findall(r"\w+|,", text))), []
+    while len(parts) > 1 and count(", ".join(parts)) > max_tokens:
+        dropped.append(parts.pop(1 if len(parts) > 4 else -1))
+    return Prompt(", ".join(parts), "", tuple(dropped))
+
+
+def _slots(shot: Shot, rules: dict, style: str) -> dict[str, list[str]]:
+    """slot → phrases."""
+    actor = next((p for p in shot.people if p.name == shot.actor), shot.people[0] if shot.people else None)
+    company = [people.describe(p) for p in shot.people if p is not actor]
+    looks = _parts(people.describe(actor)) if actor else []
+    inside = {} if shot.indoors or not shot.light else {"light": [rules["light"].format(shot.light_colour, shot.light)]}
+    weather = lexicon.words("weather_words").get(shot.weather)
+    told = f"{shot.setting} {shot.action}"
+    things = [t.phrase for t in shot.things if t.phrase not in told and t.name not in told.split()
+              and not (t.name in ("sun", "moon") and inside)]
+    return {
+        "subject": looks[:1] or lexicon.config("prompts")["nobody"], "look": looks[1:],
+        "action": [shot.action] if shot.action else [], "company": company, "place": _parts(shot.setting),
+        "thing": things[:lexicon.config("prompts")["most_things"]], "time": [shot.time_phrase],
+        "weather": [weather] if weather else [], "mood": [rules["mood"].format(shot.mood)],
+        "style": _parts(style), "quality": rules["quality"], **inside}
+
+
+def _fit(slots: dict[str, list[str]], rules: dict, most: int, count) -> tuple[str, list[str]]:
+    """The phrases in their order, without the least important ones that are too many."""
+    dropped: list[str] = []
+    while count(text := _joined(slots, rules["order"])) > most:
+        slot = next((s for s in reversed(rules["keep"]) if slots.get(s) and (s != "subject" or len(slots[s]) > 1)
+                     and not (s in ("place", "style", "thing") and len(slots[s]) == 1 and _others(slots, rules, s))), None)
+        if slot is None:
+            return _shorten(text, most, count), [*dropped, text]
+        dropped.append(slots[slot][-1])
+        slots = {**slots, slot: slots[slot][:-1]}
+    return text, dropped
+
+
+def _others(slots, rules, slot: str) -> bool:
+    """Whether slots that matter less than a slot's first phrase still hold something."""
+    return any(len(slots.get(s, ())) > (s in ("place", "style", "thing")) for s in rules["keep"] if s not in (slot, "subject"))
+
+
+def _joined(slots, order) -> str:
+    return ", ".join(_unique([phrase for slot in order for phrase in slots.get(slot, ())]))
+
+
+def _shorten(text: str, most: int, count) -> str:
+    """One phrase that alone is too long: its beginning, up to a word."""
+    words = text.split()
+    low, high = 1, len(words)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if count(" ".join(words[:middle])) <= most else (low, middle - 1)
+    cut = " ".join(words[:low])
+    return cut if count(cut) <= most else cut[:most]
+
+
+def _fit_list(phrases: list[str], most: int, count) -> str:
+    while len(phrases) > 1 and count(", ".join(phrases)) > most:
+        phrases = phrases[:-1]
+    return ", ".join(phrases)
+
+
+def _parts(text: str) -> list[str]:
+    return [p.strip() for p in text.split(",") if p.strip()]
+
+
+def _unique(phrases: list[str]) -> list[str]:
+    return list(dict.fromkeys(p for p in phrases if p))

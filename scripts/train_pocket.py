@@ -1,0 +1,162 @@
+"""Trains `pocket`, the embedded text-to-image model, from nothing on pictures that the project draws itself.
+
+Examples:
+  python scripts/train_pocket.py --stage all --minutes 90          # data, autoencoder, grader, unet and CLIP
+  python scripts/train_pocket.py --stage unet --minutes 80 --resume
+  python scripts/train_pocket.py --stage unet --minutes 30 --from assets   # goes on from the committed weights
+  python scripts/train_pocket.py --stage unet --minutes 15 --device cuda --batch 256 --from assets
+Stages read and write storage/pocket-data and storage/pocket-run, which git ignores; --publish puts the unet stage's
+checkpoints into assets/models/pocket as well.
+"""
+import argparse
+import ctypes
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch  # noqa: E402
+
+from scripts.pocket import data, networks  # noqa: E402
+
+RUN = networks.ROOT / "storage" / "pocket-run"
+SHARES = {"vae": .1, "grader": .07, "unet": .73, "clip": .1}     # of --minutes, with --stage all
+
+
+def say(text: str) -> None:
+    """A line for the log."""
+    print(time.strftime("%H:%M:%S", time.gmtime()), text, flush=True)
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep freed memory, which spares the CPU a page fault per tensor."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((-4, 0), (-1, 2 ** 31 - 1), (-2, 2 ** 28)):     # no mmap, no trim, pad the heap
+            libc.mallopt(option, value)
+    except OSError:
+        pass
+
+
+def scenes_ready() -> data.Scenes:
+    """The drawn part of the training set."""
+    if not (data.FOLDER / "meta.json").exists():
+        raise SystemExit("nothing is drawn yet: run --stage data first")
+    return data.Scenes()
+
+
+def trained_vae(args):
+    """The autoencoder of this run, else the committed one."""
+    from diffusers import AutoencoderTiny
+    folder = RUN / "vae"
+    if folder.exists() and args.start != "assets":
+        return AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32).eval()
+    return networks.load_parts()[2].eval()
+
+
+def encode_all(scenes: data.Scenes, vae, device: str) -> None:
+    """Writes the latents of every drawn picture, unless they are newer than the autoencoder."""
+    path, weights = data.FOLDER / "latents.f16", RUN / "vae" / "diffusion_pytorch_model.safetensors"
+    size = len(scenes.index) * networks.LATENT * networks.GRID ** 2 * 2
+    newest = weights.stat().st_mtime if weights.exists() else 0
+    if path.exists() and path.stat().st_size == size and path.stat().st_mtime > newest:
+        return
+    with open(path, "wb") as file:
+        file.truncate(size)
+    latents, vae, began = scenes.latents(networks.LATENT, "r+"), vae.to(device), time.time()
+    vae.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        for start in range(0, len(scenes.index), 128):
+            rows = range(start, min(start + 128, len(scenes.index)))
+            pictures = scenes.images(list(rows)).to(device).contiguous(memory_format=torch.channels_last)
+            latents[start:rows.stop] = vae.encode(pictures).latents.cpu().numpy()
+    latents.flush()
+    say(f"encoded {len(scenes.index)} pictures in {time.time() - began:.0f} s")
+
+
+def stage_data(args, minutes) -> None:
+    """Draws the training set."""
+    data.draw_set(args.pictures, workers=max(1, data.threads()), log=say)
+
+
+def stage_vae(args, minutes) -> None:
+    """Trains the autoencoder."""
+    from scripts.pocket import train_vae
+    scenes = scenes_ready()
+    start = trained_vae(args) if args.resume or args.start == "assets" else None
+    vae = train_vae.train(minutes, scenes, lambda vae: vae.save_pretrained(RUN / "vae"), start, args.device, say)
+    say(f"autoencoder: {train_vae.report(vae.cpu(), scenes)}")
+
+
+def stage_unet(args, minutes) -> None:
+    """Trains text encoder and unet."""
+    from scripts.pocket import train_unet
+    scenes, vae = scenes_ready(), trained_vae(args)
+    encode_all(scenes, vae, args.device)
+    checkpoint = RUN / "unet.pt"
+    if args.start == "assets":
+        unet, text, _ = networks.load_parts()
+    else:
+        unet, text = networks.build_unet(), networks.build_text_encoder()
+    resuming = args.resume and checkpoint.exists()
+    if not resuming and args.start != "assets":
+        train_unet.learn_words(text, scenes, args.word_seconds, log=say)
+    state = train_unet.State(unet, text, args.device)
+    if resuming:
+        state.load(checkpoint)
+        say(f"goes on from step {state.step}, {state.seconds:.0f} s")
+
+    def publish(state) -> None:
+        folders = [RUN / "pipeline", *([networks.MODEL] if args.publish else [])]
+        for folder in folders:
+            networks.save_pipeline(state.average["unet"], state.average["text"], vae, folder)
+
+    train_unet.train(minutes, scenes, state, RUN, publish, args.device, batch=args.batch, log=say)
+
+
+def stage_grader(args, minutes) -> None:
+    """Trains the grader."""
+    from scripts.pocket import train_grader
+    scenes, vae = scenes_ready(), trained_vae(args)
+    encode_all(scenes, vae, args.device)
+    train_grader.train(minutes, scenes, vae.cpu(), networks.LATENT, args.device, log=say)
+
+
+def stage_clip(args, minutes) -> None:
+    """Trains the small CLIP; its text tower begins as the diffusion model's where there is one."""
+    from scripts.pocket import train_clip
+    text = networks.load_parts()[1] if (networks.MODEL / "text_encoder").exists() else None
+    train_clip.train(minutes, scenes_ready(), text, args.device, log=say)
+
+
+STAGES = {"data": stage_data, "vae": stage_vae, "grader": stage_grader, "unet": stage_unet, "clip": stage_clip}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=[*STAGES, "all"], required=True)
+    parser.add_argument("--minutes", type=float, default=60, help="training time of the stage, or of all together")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in storage/pocket-run")
+    parser.add_argument("--from", dest="start", choices=["nothing", "assets"], default="nothing",
+                        help="assets: begin with the committed weights")
+    parser.add_argument("--pictures", type=int, default=60000, help="drawings of the data stage")
+    parser.add_argument("--batch", type=int, default=24, help="pictures per step of the unet stage")
+    parser.add_argument("--word-seconds", type=float, default=60, help="head start of a new text encoder")
+    parser.add_argument("--publish", action="store_true", help="write checkpoints into assets/models/pocket too")
+    args = parser.parse_args()
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
+    keep_memory()
+    torch.set_num_threads(data.threads())
+    RUN.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for stage in STAGES if args.stage == "all" else [args.stage]:
+        STAGES[stage](args, args.minutes * SHARES.get(stage, 1) if args.stage == "all" else args.minutes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The queue and the library on a real SQLite file."""
+
+import sqlite3
+import threading
+
+import pytest
+
+from reverie.errors import EngineFailed, NotFound, StoreFailed
+from reverie.store import Store
+from reverie.store.jobs import MAX_ORPHANED, TRANSITIONS
+from reverie.types import Asset, Task
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "reverie.sqlite3")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def session(store):
+    return store.sessions.create("generate", "test", {"prompt": "a"})
+
+
+def put(store, session, number=0, **more):
+    task = Task(prompt=f"picture {number}", **more)
+    return store.jobs.put(task, task.key(), session)[0]
+
+
+def asset_of(job, index=0, **more):
+    return Asset(id=f"{index:02d}" + job.id * 2, job=job.id, index=index, path=f"{job.id}_{index}.png",
+                 recipe=job.task.model_dump(mode="json"), created_at=1.0 + index, **more)
+
+
+def test_same_task_is_the_same_job(store, session):
+    first, new = store.jobs.put(Task(prompt="a"), "key", session)
+    again, new_again = store.jobs.put(Task(prompt="a"), "key", session)
+    assert (new, new_again) == (True, False) and first.id == again.id
+
+
+def test_claim_takes_priority_then_age_and_only_wanted_sessions(store, session):
+    other = store.sessions.create("generate")
+    put(store, other, 9)
+    first, second = put(store, session, 1), put(store, session, 2)
+    urgent = store.jobs.put(Task(prompt="urgent"), "u", session, priority=5)[0]
+    claimed = [store.jobs.claim("n", 60, [session]).id for _ in range(3)]
+    assert claimed == [urgent.id, first.id, second.id]
+    assert store.jobs.claim("n", 60, [session]) is None
+
+
+def test_two_claimers_never_get_the_same_job(store, session):
+    for number in range(40):
+        put(store, session, number)
+    claimed = []
+
+    def claim_all():
+        while job := store.jobs.claim("n", 60, [session]):
+            claimed.append(job.id)
+
+    threads = [threading.Thread(target=claim_all) for _ in range(4)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert len(claimed) == 40 == len(set(claimed))
+
+
+@pytest.mark.parametrize("state", sorted(TRANSITIONS))
+def test_only_listed_transitions_are_allowed(store, session, state):
+    job = put(store, session)
+    way = {"queued": [], "running": ["running"]}.get(state, ["running", state] if state in TRANSITIONS["running"] else [state])
+    for step in way:
+        job = store.jobs.move(job.id, step)
+    for target in TRANSITIONS:
+        if target not in TRANSITIONS[state]:
+            with pytest.raises(StoreFailed, match="cannot become"):
+                store.jobs.move(job.id, target)
+
+
+def test_expired_lease_returns_to_queue_and_a_valid_one_does_not(store, session):
+    put(store, session, 1)
+    job = store.jobs.claim("n", 60, [session])
+    assert store.jobs.requeue_orphans(now=job.lease_until - 30) == 0
+    assert store.jobs.requeue_orphans(now=job.lease_until + 1) == 1
+    assert store.jobs.get(job.id).state == "queued"
+
+
+def test_job_that_is_running_at_every_sudden_end_is_quarantined(store, session):
+    put(store, session)
+    for _ in range(MAX_ORPHANED):
+        job = store.jobs.claim("n", 60, [session])
+        store.jobs.requeue_orphans()
+    job = store.jobs.get(job.id)
+    assert job.state == "quarantined" and "died 3 times" in job.error
+    assert store.jobs.ask_again(job, session).state == "queued"
+
+
+def test_finish_records_pictures_and_success_together(store, session):
+    put(store, session)
+    job = store.jobs.claim("n", 60, [session])
+    store.library.finish(job, [asset_of(job, 0), asset_of(job, 1)])
+    assert store.jobs.get(job.id).state == "succeeded"
+    assert [asset.index for asset in store.library.of_job(job.id)] == [0, 1]
+    kinds = [event.kind for event in store.jobs.events([job.id])]
+    assert kinds == ["queued", "started", "asset", "asset", "succeeded"]
+
+
+def test_finishing_a_job_that_does_not_run_records_nothing(store, session):
+    job = put(store, session)
+    with pytest.raises(StoreFailed):
+        store.library.finish(job, [asset_of(job)])
+    assert store.library.of_job(job.id) == [] and store.library.count() == 0
+
+
+def test_cancel_ends_waiting_jobs_at_once_and_marks_running_ones(store, session):
+    put(store, session, 1)
+    running = store.jobs.claim("n", 60, [session])
+    waiting = put(store, session, 2)
+    assert store.jobs.request_cancel([running.id, waiting.id, "unknown"]) == 2
+    assert store.jobs.get(waiting.id).state == "cancelled"
+    assert store.jobs.get(running.id).state == "running" and store.jobs.cancel_requested(running.id)
+
+
+def test_progress_keeps_the_last_preview_and_is_gone_with_the_job(store, session):
+    put(store, session)
+    job = store.jobs.claim("n", 60, [session])
+    store.jobs.report(job.id, 0.2, b"jpeg", "loads")
+    store.jobs.report(job.id, 0.4)
+    event = store.jobs.events([job.id])[-1]
+    assert (event.kind, event.fraction, event.note, event.preview) == ("progress", 0.4, "loads", "anBlZw==")
+    store.jobs.move(job.id, "failed", EngineFailed("It broke.", "Try again."))
+    assert store.jobs.events([job.id])[-1].kind == "failed"
+    assert store.jobs.get(job.id).error == "It broke. Try again."
+
+
+def test_library_finds_by_words_and_by_beginning_of_the_id(store, session):
+    for number in range(3):
+        put(store, session, number)
+        job = store.jobs.claim("n", 60, [session])
+        store.library.finish(job, [asset_of(job)])
+    assert len(store.library.list(words="picture 1")) == 1
+    assert store.library.list(words="100%") == []
+    found = store.library.list()[0]
+    assert store.library.get(found.id[:12]) == found
+    with pytest.raises(NotFound):
+        store.library.get("zz*zzz")
+
+
+def test_sessions_of_dead_processes_are_not_wanted(store, session):
+    put(store, session)
+    gone = store.sessions.create("generate")
+    put(store, gone, 2)
+    with store.begin() as db:
+        db.exec_driver_sql("UPDATE sessions SET owner = '999999:1.00' WHERE id = ?", (gone,))
+    assert store.sessions.wanted() == [session]
+
+
+def test_database_of_a_newer_program_is_refused(tmp_path):
+    path = tmp_path / "new.sqlite3"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 999")
+    with pytest.raises(StoreFailed, match="Update SD-Reverie"):
+        Store(path)
+
+
+def test_damaged_database_is_one_sentence(tmp_path):
+    path = tmp_path / "bad.sqlite3"
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreFailed, match="not a database.*Move the file away"):
+        Store(path)
+
+
+def test_backup_is_a_whole_copy(store, session, tmp_path):
+    put(store, session)
+    store.backup(tmp_path / "copy.sqlite3")
+    copy = Store(tmp_path / "copy.sqlite3")
+    assert len(copy.jobs.find(session=session)) == 1 and copy.integrity() == "ok"
+    copy.close()

@@ -1,0 +1,214 @@
+"""The studio with a small engine that draws flat colours: what is asked for is made once, whatever happens in between."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from reverie import recipes, settings
+from reverie.engines import Picture, Progress
+from reverie.errors import BadInput, Cancelled, EngineFailed, ModelMissing, NotFound, OutOfMemory
+from reverie.studio import Studio, find_asset, make_task
+
+
+class FlatEngine:
+    """Pictures of one colour that follows from the seed. `prompt` steers: 'slow', 'fails', 'bug', 'short', 'memory'."""
+
+    def __init__(self):
+        self.made, self.closed = [], 0
+
+    def capabilities(self):
+        return {}
+
+    def run(self, task, inputs, emit, cancelled):
+        for step in range(200 if "slow" in task.prompt else 2):
+            if cancelled():
+                raise Cancelled("Cancelled.")
+            emit(Progress(step / 200, b"jpeg"))
+            time.sleep(0.02 if "slow" in task.prompt else 0)
+        if "memory" in task.prompt:
+            raise OutOfMemory("The device is full.", "Try 512x512.")
+        if "fails" in task.prompt:
+            raise EngineFailed("It failed.", "Try another.")
+        if "bug" in task.prompt:
+            raise KeyError("x")
+        self.made.append(task)
+        count = 0 if "short" in task.prompt else task.count
+        return [Picture(Image.new("RGB", (task.width, task.height), ((task.seed + i) % 256, 0, 0)), task.seed + i) for i in range(count)]
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.fixture
+def home(tmp_path):
+    return replace(settings.load(), storage=tmp_path / "storage")
+
+
+@pytest.fixture
+def engine():
+    return FlatEngine()
+
+
+@pytest.fixture
+def studio(home, engine):
+    with Studio.open(home, open_engine=lambda name, settings: engine) as studio:
+        yield studio
+
+
+def ask(studio, prompt="a", **more):
+    return studio.submit(make_task(prompt=prompt, width=16, height=16, **more), studio.session("generate"))
+
+
+def run(studio, *jobs):
+    return list(studio.follow(jobs))
+
+
+def test_task_becomes_pictures_with_recipes(studio):
+    job = ask(studio, count=3, seed=5)
+    assert run(studio, job)[-1].kind == "succeeded"
+    paths = studio.pictures(job)
+    assert [recipes.read(path)["seed"] for path in paths] == [5, 6, 7]
+    asset = find_asset(studio, str(paths[0]))
+    assert asset == find_asset(studio, asset.id[:10]) and asset.recipe["prompt"] == "a"
+
+
+def test_same_task_again_is_not_made_again(studio, engine):
+    first = ask(studio)
+    run(studio, first)
+    again = ask(studio)
+    assert again.id == first.id and [event.kind for event in run(studio, again)] == ["succeeded"]
+    assert len(engine.made) == 1
+
+
+def test_deleted_picture_is_made_again(studio, engine):
+    job = ask(studio)
+    run(studio, job)
+    studio.pictures(job)[0].unlink()
+    again = ask(studio)
+    assert run(studio, again)[-1].kind == "succeeded" and studio.pictures(job)[0].exists() and len(engine.made) == 2
+    assert studio.library.count() == 1
+
+
+@pytest.mark.parametrize("prompt, words, kind", [
+    ("fails", "It failed. Try another.", "EngineFailed"), ("memory", "The device is full. Try 512x512.", "OutOfMemory"),
+    ("bug", "KeyError: 'x'. This is a bug", "EngineFailed"), ("short", "made 0 of 1 pictures", "EngineFailed"),
+])
+def test_failure_ends_its_job_only(studio, prompt, words, kind):
+    bad, good = ask(studio, prompt), ask(studio, "good")
+    events = run(studio, bad, good)
+    assert words in next(event for event in events if event.kind == "failed").error
+    assert studio.store.jobs.get(bad.id).error_class == kind and studio.store.jobs.get(good.id).state == "succeeded"
+
+
+def test_failed_task_is_tried_again_when_asked_again(studio):
+    bad = ask(studio, "fails")
+    run(studio, bad)
+    assert ask(studio, "fails").state == "queued"
+
+
+def test_cancel_stops_running_and_waiting_jobs(studio):
+    session = studio.session("generate")
+    jobs = [studio.submit(make_task(prompt=f"slow {n}", width=16, height=16), session) for n in range(3)]
+    events = studio.follow(jobs)
+    next(event for event in events if event.kind == "progress")
+    started = time.monotonic()
+    assert studio.cancel(session) == 3
+    assert [event.kind for event in events][-1] == "cancelled" and time.monotonic() - started < 2
+    assert {job.state for job in studio.store.jobs.find(session=session)} == {"cancelled"}
+
+
+def test_progress_arrives_with_previews(studio):
+    events = run(studio, ask(studio, "slow"))
+    fractions = [event.fraction for event in events if event.kind == "progress"]
+    assert len(fractions) > 5 and fractions == sorted(fractions) and any(event.preview for event in events)
+
+
+def test_closing_puts_the_running_job_back_and_ends_the_engine(home, engine):
+    with Studio.open(home, open_engine=lambda name, settings: engine) as studio:
+        job = ask(studio, "slow")
+        next(event for event in studio.follow([job]) if event.kind == "progress")
+    assert engine.closed == 1
+    with Studio.open(home, open_engine=lambda name, settings: engine) as studio:
+        assert studio.store.jobs.get(job.id).state == "queued"
+        time.sleep(0.3)
+        assert studio.store.jobs.get(job.id).state == "queued", "nobody asked for it again"
+        assert run(studio, ask(studio, "slow"))[-1].kind == "succeeded"
+
+
+def test_second_studio_follows_while_the_first_works_and_takes_over_when_it_ends(home, engine):
+    other = FlatEngine()
+    first = Studio.open(home, open_engine=lambda name, settings: engine)
+    with Studio.open(home, open_engine=lambda name, settings: other) as second:
+        run(first, ask(first))
+        mine = ask(second, "mine")
+        assert run(second, mine)[-1].kind == "succeeded" and not other.made
+        slow = ask(second, "slow")
+        next(event for event in second.follow([slow]) if event.kind == "progress")
+        threading.Timer(0.2, first.close).start()
+        assert run(second, ask(second, "slow"))[-1].kind == "succeeded"
+        assert [task.prompt for task in other.made] == ["slow"]
+
+
+def test_task_without_its_model_is_refused_before_it_is_stored(studio):
+    with pytest.raises(ModelMissing):
+        ask(studio, model="no-such-model")
+    assert studio.store.jobs.find() == []
+
+
+def test_task_fields_are_checked_in_one_sentence():
+    with pytest.raises(BadInput, match=r"width: 100 is not divisible by 8; nearest: 96.*steps: .*greater than or equal to 1"):
+        make_task(width=100, steps=0)
+
+
+def test_input_pictures_are_kept_and_checked(studio, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "in.png")
+    asset_id = studio.take_in(tmp_path / "in.png")
+    assert studio.input_path(asset_id).read_bytes() == (tmp_path / "in.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes((tmp_path / "in.png").read_bytes()[:40])
+    with pytest.raises(BadInput, match="not a picture"):
+        studio.take_in(tmp_path / "cut.png")
+    with pytest.raises(NotFound):
+        studio.input_path("0" * 64)
+
+
+CHILD = """
+    import os, sys
+    from dataclasses import replace
+    from pathlib import Path
+    sys.path[:0] = [{tests!r}]
+    from test_studio import FlatEngine
+    from reverie import settings
+    from reverie.studio import Studio, make_task
+    home = replace(settings.load(), storage=Path({storage!r}))
+    with Studio.open(home, open_engine=lambda name, settings: FlatEngine()) as studio:
+        session = studio.session("generate")
+        jobs = [studio.submit(make_task(prompt="p", seed=n, count=2, width=64, height=64), session) for n in range(0, 80, 2)]
+        for event in studio.follow(jobs):
+            print(event.kind, flush=True)
+"""
+
+
+def test_run_killed_at_any_moment_carries_on_without_a_lost_or_doubled_picture(home):
+    code = textwrap.dedent(CHILD.format(tests=os.path.dirname(__file__), storage=str(home.storage)))
+    for lines_until_kill in (3, 17, 40, 61, None):
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for number, _ in enumerate(child.stdout):
+            if number == lines_until_kill:
+                child.send_signal(signal.SIGKILL)
+        code_of_exit = child.wait(timeout=60)
+        assert code_of_exit == (0 if lines_until_kill is None else -signal.SIGKILL)
+    with Studio.open(home) as studio:
+        jobs = studio.store.jobs.find()
+        assert {job.state for job in jobs} == {"succeeded"} and len(jobs) == 40
+        assert studio.library.count() == 80
+        files = sorted((home.storage / "outputs" / "pictures").rglob("*"))
+        pictures = [path for path in files if path.is_file() and path.suffix == ".png"]
+        assert len(pictures) == 80 and {studio.path(asset) for asset in studio.library.list(1000)} == set(pictures)
