@@ -7,6 +7,8 @@ import re
 import time
 from pathlib import Path
 
+import installing
+
 NOISE = re.compile(
     r"Input Notebook|Output Notebook|Passed unknown parameter|Input notebook does not contain|Executing notebook with kernel|\[IPKernelApp\]|"
     r"Ending Cell|Black is not installed|0\.00s - |<IPython|HTML\(|VBox\(|HBox\(|Output\(|Traceback|  File |papermill\.exceptions|^\s*\^|^-{20}|Exception encountered"
@@ -30,24 +32,24 @@ class Cells:
             self.say(f"         {line}")
 
 
-def run_notebook(setup, target, parameters: list[tuple[str, str]]) -> int:
+def run_notebook(target, parameters: list[tuple[str, str]]) -> int:
     """Run notebook/Reverie.ipynb with these parameters; 0 when all cells passed. The finished notebook and results are kept."""
-    folder = setup.STORAGE / "outputs" / "runs"
+    folder = installing.STORAGE / "outputs" / "runs"
     folder.mkdir(parents=True, exist_ok=True)
-    source, out, result = setup.ROOT / "notebook" / "Reverie.ipynb", folder / "last.ipynb", folder / "last.json"
+    source, out, result = installing.ROOT / "notebook" / "Reverie.ipynb", folder / "last.ipynb", folder / "last.json"
     result.unlink(missing_ok=True)
     titles = [first_line(cell).removeprefix("#@title").strip() for cell in cells_of(source)]
     command = [
-        target.python, "-m", "papermill", str(source), str(out), "--cwd", str(setup.ROOT), "--no-progress-bar", "--log-output",
-        "--start-timeout", "120", "--execution-timeout", str(setup.RUN_S), "-k", "python3",
+        target.python, "-m", "papermill", str(source), str(out), "--cwd", str(installing.ROOT), "--no-progress-bar", "--log-output",
+        "--start-timeout", "120", "--execution-timeout", str(installing.RUN_S), "-k", "python3",
     ]
     for name, value in parameters:
         command += ["-p", name, value]
-    env = {"REVERIE_HEADLESS": "1", "REVERIE_ROOT": str(setup.ROOT), "PYTHONUNBUFFERED": "1"}
-    code, _ = setup.run(command, setup.RUN_S, Cells(titles, bool(parameters), setup.say).line, env)
+    env = {"REVERIE_HEADLESS": "1", "REVERIE_ROOT": str(installing.ROOT), "PYTHONUNBUFFERED": "1"}
+    code, _ = installing.run(command, installing.RUN_S, Cells(titles, bool(parameters), installing.say).line, env)
     if code:
-        raise setup.Halt(f"{sentence_of(out) or 'The notebook did not finish.'}\n(the notebook as it ran: {out}; the log: {setup.LOG})")
-    tell_results(result, setup.say)
+        raise installing.Halt(f"{sentence_of(out) or 'The notebook did not finish.'}\n(the notebook as it ran: {out}; the log: {installing.LOG})")
+    tell_results(result, installing.say)
     return 0
 
 

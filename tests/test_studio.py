@@ -10,41 +10,12 @@ import time
 from dataclasses import replace
 
 import pytest
+from flat_engine import FlatEngine
 from PIL import Image
 
 from reverie import recipes, settings
-from reverie.engines import Picture, Progress
-from reverie.errors import BadInput, Cancelled, EngineFailed, ModelMissing, NotFound, OutOfMemory
+from reverie.errors import BadInput, ModelMissing, NotFound
 from reverie.studio import Studio, find_asset, make_task
-
-
-class FlatEngine:
-    """Pictures of one colour that follows from the seed. `prompt` steers: 'slow', 'fails', 'bug', 'short', 'memory'."""
-
-    def __init__(self):
-        self.made, self.closed = [], 0
-
-    def capabilities(self):
-        return {}
-
-    def run(self, task, inputs, emit, cancelled):
-        for step in range(200 if "slow" in task.prompt else 2):
-            if cancelled():
-                raise Cancelled("Cancelled.")
-            emit(Progress(step / 200, b"jpeg"))
-            time.sleep(0.02 if "slow" in task.prompt else 0)
-        if "memory" in task.prompt:
-            raise OutOfMemory("The device is full.", "Try 512x512.")
-        if "fails" in task.prompt:
-            raise EngineFailed("It failed.", "Try another.")
-        if "bug" in task.prompt:
-            raise KeyError("x")
-        self.made.append(task)
-        count = 0 if "short" in task.prompt else task.count
-        return [Picture(Image.new("RGB", (task.width, task.height), ((task.seed + i) % 256, 0, 0)), task.seed + i) for i in range(count)]
-
-    def close(self):
-        self.closed += 1
 
 
 @pytest.fixture
@@ -184,7 +155,7 @@ CHILD = """
     from dataclasses import replace
     from pathlib import Path
     sys.path[:0] = [{tests!r}]
-    from test_studio import FlatEngine
+    from flat_engine import FlatEngine
     from reverie import settings
     from reverie.studio import Studio, make_task
     home = replace(settings.load(), storage=Path({storage!r}))

@@ -1,4 +1,5 @@
 """The parts of `pocket`: tokenizer, text encoder, autoencoder, unet and scheduler, and their diffusers folder."""
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -12,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "assets" / "models" / "pocket"
 LENGTH = 64                       # tokens of a prompt
 SPECIAL = ("<unk>", "<bos>", "<pad>", "<eos>")      # CLIP reads an `eos_token_id` of 2 in an old way: eos is 3
-LATENT = 6                        # channels of a latent; 128x128 pixels are 32x32 of them
+LATENT = 4                        # channels of a latent; 128x128 pixels are 32x32 of them
 GRID = 32
 WIDTHS = (32, 64, 160, 256)       # of the unet at 32, 16, 8 and 4 latents a side
 ATTENTION = (False, True, True, False)              # cross-attention by level; the 4x4 middle has it too
 HEADS = (1, 2, 5, 8)
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 TEXT = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
 
 
@@ -61,7 +63,7 @@ def build_text_encoder():
 
 
 def build_vae():
-    """Autoencoder: pictures [b, 3, 128, 128] in -1..1 <-> latents [b, 6, 32, 32] of about unit variance."""
+    """Autoencoder: pictures [b, 3, 128, 128] in -1..1 <-> latents [b, 4, 32, 32] of about unit variance."""
     from diffusers import AutoencoderTiny
     widths = (32, 32, 32)
     return AutoencoderTiny(encoder_block_out_channels=widths, decoder_block_out_channels=widths,
@@ -70,7 +72,7 @@ def build_vae():
 
 
 def build_unet(widths=WIDTHS, attention=ATTENTION, heads=HEADS):
-    """Denoiser: noisy latents [b, 6, 32, 32], step [b] and text states [b, 64, 256] -> velocity."""
+    """Denoiser: noisy latents [b, 4, 32, 32], step [b] and text states [b, 64, 256] -> velocity."""
     from diffusers import UNet2DConditionModel
     down = ["CrossAttnDownBlock2D" if with_text else "DownBlock2D" for with_text in attention]
     up = ["CrossAttnUpBlock2D" if with_text else "UpBlock2D" for with_text in reversed(attention)]
@@ -95,7 +97,7 @@ def build_scheduler():
     from diffusers import DDIMScheduler
     return DDIMScheduler(beta_start=.00085, beta_end=.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
                          prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False,
-                         set_alpha_to_one=True, steps_offset=0)
+                         set_alpha_to_one=True, steps_offset=1)
 
 
 def fresh(folder: Path) -> Path:
@@ -116,25 +118,36 @@ def put_in_place(part: Path, folder: Path) -> None:
 
 
 def save_pipeline(unet, text_encoder, vae, folder: Path = MODEL) -> None:
-    """Writes the diffusers folder in half precision; readers never see a half-written file."""
+    """Writes the diffusers folder in half precision; readers never see a half-written file.
+
+    The text encoder stays in single precision: transformers loads what is stored, diffusers loads single precision
+    unless told otherwise, and a plain `from_pretrained` must give both the same type.
+    """
     from diffusers import StableDiffusionPipeline
-    halves = [module_copy(module) for module in (unet, text_encoder, vae)]
-    pipe = StableDiffusionPipeline(vae=halves[2], text_encoder=halves[1], tokenizer=build_tokenizer(), unet=halves[0],
-                                   scheduler=build_scheduler(), safety_checker=None, feature_extractor=None,
-                                   requires_safety_checker=False)
+    pipe = StableDiffusionPipeline(vae=stored(vae), text_encoder=stored(text_encoder, torch.float32),
+                                   tokenizer=build_tokenizer(), unet=stored(unet), scheduler=build_scheduler(),
+                                   safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     part = fresh(Path(folder))
     pipe.save_pretrained(part, safe_serialization=True)
-    index = part / "model_index.json"
-    entries = json.loads(index.read_text(encoding="utf-8"))
-    entries.pop("_name_or_path", None)
-    index.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    edit_json(part / "model_index.json", tokenizer=["transformers", TOKENIZER_CLASS])
+    edit_json(part / "tokenizer" / "tokenizer_config.json", tokenizer_class=TOKENIZER_CLASS)
     put_in_place(part, Path(folder))
 
 
-def module_copy(module):
-    """A half-precision copy that leaves the original as it is."""
-    import copy
-    return copy.deepcopy(module).to("cpu", torch.float16).to(memory_format=torch.contiguous_format)
+def edit_json(path: Path, **changes) -> None:
+    """Sets values of a JSON file and drops the trace of where it came from."""
+    values = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    values.pop("_name_or_path", None)
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def stored(module, dtype=torch.float16):
+    """A copy for storing, on the CPU and in `dtype`; the original stays as it is."""
+    twin = copy.deepcopy(module).cpu()
+    for tensor in [*twin.parameters(), *twin.buffers()]:
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype).contiguous()
+    return twin
 
 
 def load_parts(folder: Path = MODEL):

@@ -1,4 +1,5 @@
 """Training of a small CLIP on drawings and their captions."""
+import json
 import random
 import time
 from pathlib import Path
@@ -13,7 +14,10 @@ from scripts.pocket.scenes import caption, full_caption
 
 MODEL = networks.ROOT / "assets" / "models" / "pocket-clip"
 BATCH, RATE, LENGTH = 96, 1e-3, 48
-MEAN, STD = (.5, .5, .5), (.5, .5, .5)
+PICTURES = {"image_processor_type": "CLIPImageProcessor", "do_resize": True, "do_center_crop": False,
+            "do_convert_rgb": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255, "resample": 3,
+            "size": {"height": 128, "width": 128}, "crop_size": {"height": 128, "width": 128},
+            "image_mean": [.5, .5, .5], "image_std": [.5, .5, .5]}
 
 
 def build(text_encoder=None):
@@ -30,12 +34,11 @@ def build(text_encoder=None):
 
 def save(clip, folder: Path = MODEL) -> None:
     """Writes model, tokenizer and picture processor in half precision."""
-    from transformers import CLIPImageProcessor
     part = networks.fresh(folder)
-    networks.module_copy(clip).save_pretrained(part, safe_serialization=True)
+    networks.stored(clip).save_pretrained(part, safe_serialization=True)
     networks.build_tokenizer().save_pretrained(part)
-    CLIPImageProcessor(size={"height": 128, "width": 128}, crop_size={"height": 128, "width": 128},
-                       do_center_crop=False, image_mean=MEAN, image_std=STD).save_pretrained(part)
+    networks.edit_json(part / "tokenizer_config.json", tokenizer_class=networks.TOKENIZER_CLASS)
+    (part / "preprocessor_config.json").write_text(json.dumps(PICTURES, indent=2) + "\n", encoding="utf-8")
     networks.put_in_place(part, folder)
 
 

@@ -134,10 +134,12 @@ def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done
     )
     if cancelled():
         raise Cancelled("Cancelled.")
-    return _images(loaded, pipe, result[0], emit, done, task.count)
+    left = len(seeds) / (pipe.num_timesteps + 1)  # the share of decoding
+    tell = lambda index: emit((done + len(seeds) - left + left * index / len(seeds)) / task.count, b"", "")
+    return _images(loaded, pipe, result[0], tell)
 
 
-def _images(loaded: Loaded, pipe, latents, emit, done: int, count: int) -> list:
+def _images(loaded: Loaded, pipe, latents, tell) -> list:
     from PIL import Image
 
     images = []
@@ -146,7 +148,7 @@ def _images(loaded: Loaded, pipe, latents, emit, done: int, count: int) -> list:
         loaded.previewer.learn(latent, pixels)
         array = ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
         images.append(Image.fromarray(array))
-        emit((done + len(images)) / count, b"", "")
+        tell(len(images))
     return images
 
 

@@ -132,9 +132,10 @@ def main() -> None:
 
 
 def _usage(error: click.ClickException) -> str:
-    sentence = error.format_message().rstrip(".")
+    sentence = error.format_message()
+    sentence += "" if sentence.endswith((".", "?")) else "."
     ctx = getattr(error, "ctx", None)
-    return f"{sentence}. See: {ctx.command_path} --help" if ctx else f"{sentence}."
+    return f"{sentence} See: {ctx.command_path} --help" if ctx else sentence
 
 
 def _say(sentence: str, code: int) -> int:

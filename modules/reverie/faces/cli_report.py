@@ -11,13 +11,13 @@ import click
 QUIET_S = 10  # in a pipe, a line of progress at most this often
 
 
-def choose(as_json: bool, dry_run: bool = False):
+def choose(as_json: bool, params):
     """The teller for this run: a context manager with `take(update)` and `end(outcome)`."""
     if as_json:
         return Silent()
-    if sys.stderr.isatty() and not dry_run:
-        return Bar()
-    return Lines(dry_run)
+    dry_run = getattr(params, "dry_run", False)
+    teller = Bar if sys.stderr.isatty() and not dry_run else Lines
+    return teller(dry_run, getattr(params, "count", 1))
 
 
 class Silent:
@@ -40,9 +40,9 @@ class Silent:
 class Lines(Silent):
     """Plain lines: one per picture, and one now and then while a picture takes long."""
 
-    def __init__(self, dry_run: bool = False):
-        self.dry_run = dry_run
-        self._planned = self._done = 0
+    def __init__(self, dry_run: bool = False, each: int = 1):
+        self.dry_run, self._each = dry_run, each
+        self._planned = self._made = 0
         self._spoke = time.monotonic()
 
     def take(self, update) -> None:
@@ -58,7 +58,7 @@ class Lines(Silent):
         click.echo(text, err=err)
 
     def _plan(self, update) -> None:
-        self._planned = len(update.data or [])
+        self._planned = sum(row.get("count", self._each) for row in update.data or [])
         if self.dry_run:
             self.say("\n".join(shot_list(update.data or [])))
 
@@ -69,9 +69,9 @@ class Lines(Silent):
         self.say(update.text, err=True)
 
     def _picture(self, update) -> None:
-        self._done += 1
-        of = f"/{self._planned}" if self._planned >= self._done else ""
-        self.say(f"[{self._done}{of}] {update.path}")
+        self._made += 1
+        of = f"/{self._planned}" if self._planned >= self._made else ""
+        self.say(f"[{self._made}{of}] {update.path}")
 
     def _progress(self, update) -> None:
         if time.monotonic() - self._spoke >= QUIET_S:
@@ -128,10 +128,14 @@ def shot_list(rows: list[dict[str, Any]]) -> list[str]:
             continue
         if row.get("chapter") != chapter:
             chapter = row.get("chapter")
-            title = row.get("chapter_title") or ""
-            lines += ["", click.style(f"Chapter {chapter}" + (f": {title}" if title else ""), bold=True)]
+            lines += ["", click.style(_chapter(row), bold=True)]
         lines += _shot(row)
     return lines
+
+
+def _chapter(row: dict[str, Any]) -> str:
+    number, title = f"Chapter {row['chapter']}", row.get("chapter_title") or ""
+    return number if title.casefold() in ("", number.casefold()) else f"{number}: {title}"
 
 
 def _shot(row: dict[str, Any]) -> list[str]:

@@ -53,8 +53,8 @@ class PipelineCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         hidden = {field.name for field in self.fields if field.advanced}
-        shown = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
-        records = [(param.name in hidden, record) for param, record in shown if record]
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        records = [(option.name in hidden, record) for option in options if (record := option.get_help_record(ctx))]
         for title, advanced in (("Options", False), ("More options", True)):
             rows = [record for is_hidden, record in records if is_hidden == advanced]
             if rows:
@@ -96,7 +96,7 @@ def run_pipeline(pipeline, params, as_json: bool) -> int:
     from reverie.faces import cli_report
     from reverie.studio import Studio
 
-    report = cli_report.choose(as_json, dry_run=getattr(params, "dry_run", False))
+    report = cli_report.choose(as_json, params)
     outcome = Outcome()
     with Studio.open() as studio, report:
         updates = pipeline.run(studio, params)
@@ -106,7 +106,7 @@ def run_pipeline(pipeline, params, as_json: bool) -> int:
                 report.take(update)
         except KeyboardInterrupt:
             updates.close()
-            raise Interrupted("Stopped.", outcome.kept(pipeline.NAME)) from None
+            raise Interrupted("Stopped.", outcome.kept()) from None
     if as_json:
         click.echo(json.dumps(outcome.rows(), ensure_ascii=False, indent=2, default=str))
     else:
@@ -133,13 +133,14 @@ class Outcome:
         elif update.kind == "done":
             self.summary = dict(update.data or {})
 
-    def kept(self, name: str) -> str:
+    def kept(self) -> str:
         """What is kept and how to carry on."""
         number = len(self.pictures)
         made = f"{number} finished picture{'' if number == 1 else 's'} {'is' if number == 1 else 'are'} kept" if number else "Nothing was finished yet"
         where = f" in {self.pictures[-1][0].parent}" if number else ""
-        again = "the same command carries on from here" if name != "generate" else "the same command with the same --seed carries on"
-        return f"{made}{where}; {again}."
+        seed = self.plan[0].get("seed") if self.plan else None
+        again = "the same command" if seed is None else f"the same command with --seed {seed}"
+        return f"{made}{where}; {again} carries on from here."
 
     def rows(self) -> list[dict[str, Any]]:
         """For --json: the planned scenes with their pictures, or one row per picture."""
@@ -169,5 +170,5 @@ def _option(field: forms.Field) -> click.Option:
 
 
 def _default(field: forms.Field) -> str:
-    said = field.default in ("", 0, -1, False, True, None) or str(field.default) in field.help
+    said = field.default in ("", None) or field.type is bool or field.when_unset
     return "" if said else f" [{field.default}]"

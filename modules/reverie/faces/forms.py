@@ -4,6 +4,7 @@ and papermill all go through here, so a parameter is described once, in its Para
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -32,6 +33,13 @@ class Field:
     @property
     def label(self) -> str:
         return self.name.replace("_", " ").capitalize()
+
+    @property
+    def when_unset(self) -> str:
+        """What leaving it alone means, taken from the help: `the model's own` of `denoising steps; 0: the model's own`."""
+        mark = "empty" if self.default == "" else str(self.default)
+        found = re.search(rf"(?<![\w-]){re.escape(mark)}: ([^;]+)", self.help)
+        return found[1].strip() if found else ""
 
     def options(self) -> list[str]:
         """The choices, looked up now if they have a name. Suggestions: another value may be given too."""
@@ -133,7 +141,8 @@ def _nearest(name: str, known) -> str:
 def _models() -> list[str]:
     from reverie import models
 
-    return [model.id for model in models.all()]
+    known = models.all()
+    return [model.id for model in known if model.here] or [model.id for model in known]
 
 
 def _styles() -> list[str]:
@@ -144,9 +153,9 @@ def _styles() -> list[str]:
 
 
 def _samplers() -> list[str]:
-    from reverie.engines import schedulers
+    from reverie.engines import _schedulers
 
-    return list(schedulers.names())
+    return list(_schedulers.TABLE)
 
 
 def _engines() -> list[str]:

@@ -37,6 +37,10 @@ class Person:
 Cast = dict[str, Person]
 
 
+PALETTE = ("blue", "red", "green", "brown", "purple", "orange", "yellow")
+NARRATOR = Person("the narrator", "man", colour="blue")
+
+
 def find_characters(chapters) -> Cast:
     """People named in the chapters (`Emma`, `Mrs. Watchett`, `the Time Traveller`), most mentioned first."""
     mentions, evidence, titles, genders = Counter(), Counter(), {}, {}
@@ -50,14 +54,24 @@ def find_characters(chapters) -> Cast:
             titles.setdefault(name, title)
             evidence[name] += _evidence(name, title, chapter.text, start, end)
             genders.setdefault(name, Counter()).update(re.findall(r"\b(he|his|him|she|her)\b", chapter.text[end:end + 90].lower()))
-    return {name: Person(name, _kind(titles[name], genders[name]), colour=colour_of(name), aliases=_short(name, mentions))
-            for name, _ in mentions.most_common(60) if evidence[name] >= 2 or (titles[name] and evidence[name] >= 1)}
+    found = {name: Person(name, _kind(titles[name], genders[name]), colour=colour_of(name), aliases=_short(name, mentions))
+             for name, _ in mentions.most_common(60) if evidence[name] >= 2 or (titles[name] and evidence[name] >= 1)}
+    return _dressed(found, chapters)
 
 
 def cast(found: Cast, sheet: Cast) -> Cast:
     """The sheet's people first, then those found whom the sheet does not know by any name."""
     known = {alias.lower() for p in sheet.values() for alias in names(p)}
-    return dict(sheet) | {n: p for n, p in found.items() if not {a.lower() for a in names(p)} & known}
+    everyone = dict(sheet) | {n: p for n, p in found.items() if not {a.lower() for a in names(p)} & known}
+    taken = {NARRATOR.colour, *(p.colour for p in sheet.values())}
+    for name, person in everyone.items():
+        if name not in sheet and not person.clothes:
+            # The next colour that nobody mentioned more often wears, as long as there are any.
+            start = PALETTE.index(person.colour)
+            free = [c for c in PALETTE[start:] + PALETTE[:start] if c not in taken]
+            everyone[name] = replace(person, colour=free[0] if free else person.colour)
+            taken.add(everyone[name].colour)
+    return everyone
 
 
 @lru_cache(maxsize=4096)
@@ -68,8 +82,7 @@ def names(person: Person) -> tuple[str, ...]:
 
 def colour_of(name: str) -> str:
     """A clothes colour out of the name: the same in every scene, run and machine."""
-    palette = ("blue", "red", "green", "brown", "purple", "orange", "yellow")
-    return palette[hashlib.sha256(name.lower().encode()).digest()[0] % len(palette)]
+    return PALETTE[hashlib.sha256(name.lower().encode()).digest()[0] % len(PALETTE)]
 
 
 def load_sheet(path: Path | str | None) -> Cast:
@@ -142,7 +155,7 @@ def narrator(words: list[signals.Word], everyone: Cast) -> Person | None:
     if said < 3 or said < len(told) * 0.012:
         return None
     named = next((p for p in everyone.values() if p.narrator), None)
-    return named or Person("the narrator", "man", colour=colour_of("the narrator"))
+    return named or NARRATOR
 
 
 def unnamed(words: list[signals.Word], taken: set[str]) -> list[tuple[Person, float]]:
@@ -150,7 +163,7 @@ def unnamed(words: list[signals.Word], taken: set[str]) -> list[tuple[Person, fl
     kinds, points, phrases = lexicon.people(), Counter(), {}
     for i, word in enumerate(words):
         kind = kinds.get(word.low)
-        if kind is None or word.low in taken or word.text[0].isupper():
+        if kind is None or word.low in taken or word.text[0].isupper() or of_stone(words, i):
             continue
         before = [w.low for w in words[max(0, i - 2):i] if w.clause == word.clause]
         adjectives = [w for w in before if w in lexicon.word_set("adjectives")]
@@ -161,6 +174,33 @@ def unnamed(words: list[signals.Word], taken: set[str]) -> list[tuple[Person, fl
     shown = {"figure": "man"}
     return [(Person(phrases[noun], shown.get(kinds[noun], kinds[noun]), colour=colour_of(noun)), n)
             for noun, n in points.most_common(3) if n >= (1.8 if kinds[noun] == "group" else 1.5)]
+
+
+def _dressed(found: Cast, chapters) -> Cast:
+    """The people in the first clothes of a colour that the text puts on them ("Emma … She wore her green coat")."""
+    garments = "|".join(form for noun in lexicon.words("clothes") for form in lexicon.forms(noun))
+    worn = re.compile(rf"\b(?:wore|wearing|dressed in|clad in|had on|in (?:an?|his|her))\s+(?:(?:an?|his|her|the)\s+)?"
+                      rf"((?:[\w-]+\s+){{0,2}}?({'|'.join(lexicon.colours())})\s+(?:[\w-]+\s+)?(?:{garments}))\b")
+    named = re.compile("|".join(rf"\b{re.escape(n)}\b" for p in found.values() for n in (p.name, *p.aliases)) or r"(?!)")
+    owner = {n: p.name for p in found.values() for n in (p.name, *p.aliases)}
+    for chapter in chapters:
+        for match in worn.finditer(chapter.text):
+            before = [owner[m[0]] for m in named.finditer(chapter.text, max(0, match.start() - 200), match.start())]
+            person = found.get(before[-1]) if before else None
+            pronouns = re.findall(r"\b(he|she)\b", chapter.text[max(0, match.start() - 60):match.start()].lower())
+            fits = not pronouns or (pronouns[-1] == "she") == (person is not None and person.kind == "woman")
+            other = re.search(r"\b(man|woman|boy|girl|lady|gentleman|they|people|children)\b", chapter.text[max(0, match.start() - 40):match.start()])
+            if person and fits and not other:
+                found[person.name] = with_clothes(person, match[1], lexicon.colours()[match[2]])
+    return found
+
+
+def of_stone(words: list[signals.Word], i: int) -> bool:
+    """Whether the "figure" at `i` is a statue: its sentence says that it is carved, or of what material."""
+    if words[i].low not in ("figure", "figures", "shape", "face"):
+        return False
+    near = [w.low for w in words[max(0, i - 10):i + 11] if w.sentence == words[i].sentence]
+    return any(w in ("carved", "colossal", "sculptured", "stone", "marble", "bronze", "granite", "pedestal") for w in near)
 
 
 def _mentions(text: str):

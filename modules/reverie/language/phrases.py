@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from reverie.language import lexicon
+from reverie.language import lexicon, people
 from reverie.language.people import Cast, Person, names, narrator, with_clothes
 from reverie.language.signals import Word
 
@@ -39,15 +39,15 @@ class Action:
     pose: str
 
 
-def action(words: list[Word], people: list[Person], everyone: Cast) -> Action:
+def action(words: list[Word], who: list[Person], everyone: Cast) -> Action:
     """The most drawable deed of somebody who is there, as a phrase that begins with an -ing form."""
-    named = {part.lower(): p for p in people for name in names(p) for part in name.split()[-1:]}
-    teller, best, score = narrator(words, everyone), Action("", people[0].name if people else "", "standing"), 0.0
+    named = {part.lower(): p for p in who for name in names(p) for part in name.split()[-1:]}
+    teller, best, score = narrator(words, everyone), Action("", who[0].name if who else "", "standing"), 0.0
     for i, word in enumerate(words):
         verb = lexicon.verbs().get(word.low)
         if verb is None or word.weight < 0.2 or _passive(words, i):
             continue
-        actor, sure = _actor(words, i, named, teller, people)
+        actor, sure = _actor(words, i, named, teller, who)
         if not sure:
             continue
         tail = _tail(words, i)
@@ -58,7 +58,7 @@ def action(words: list[Word], people: list[Person], everyone: Cast) -> Action:
     return best
 
 
-def _actor(words: list[Word], i: int, named: dict[str, Person], teller: Person | None, people: list[Person]):
+def _actor(words: list[Word], i: int, named: dict[str, Person], teller: Person | None, who: list[Person]):
     """Who does the verb at `i`, and how sure that is (0: nobody)."""
     for j in range(i - 1, max(-1, i - 5), -1):
         word = words[j]
@@ -70,16 +70,19 @@ def _actor(words: list[Word], i: int, named: dict[str, Person], teller: Person |
             return named[word.low], 1.25
         if word.low in _SUBJECTS or word.low in lexicon.people():
             group = word.low in ("they", "we") or lexicon.people().get(word.low) == "group"
-            fits = [p for p in people if (p.kind == "group") == group and p is not teller] or people
-            return (fits[0] if fits else None), 0.9
+            fits = [p for p in who if (p.kind == "group") == group and p is not teller] or who
+            return (fits[0] if fits else None), 0.9 if word.low in _SUBJECTS else 0.7
         if word.clause != words[i].clause or not (word.low in _AUXILIARIES or word.low.endswith("ly")):
-            return _inherited(words, i, j, named, teller, people)
-    return None, 0.0
+            break
+    # "…, leaping": who leaps there may be anything; a finite verb has the sentence's subject.
+    return (None, 0.0) if words[i].low.endswith("ing") else _inherited(words, i, max(0, i - 1), named, teller, who)
 
 
-def _inherited(words: list[Word], i: int, j: int, named, teller, people):
+def _inherited(words: list[Word], i: int, j: int, named, teller, who):
     """"I set my teeth, and again grappled": the verb after a comma or an "and" has the sentence's last subject."""
-    if words[j].clause == words[i].clause and words[j].low not in ("and", "then"):
+    while j > 0 and words[j].clause == words[i].clause and (words[j].low in _AUXILIARIES or words[j].low.endswith("ly")):
+        j -= 1
+    if words[j].clause == words[i].clause and words[j].low not in ("and", "then", "but"):
         return None, 0.0
     for word in reversed(words[max(0, j - 24):j + 1]):
         if word.sentence != words[i].sentence:
@@ -87,7 +90,7 @@ def _inherited(words: list[Word], i: int, j: int, named, teller, people):
         if word.low in named or word.low == "i" and teller is not None:
             return (named.get(word.low) or teller), 0.85
         if word.low in _SUBJECTS:
-            fits = [p for p in people if (p.kind == "group") == (word.low in ("they", "we")) and p is not teller]
+            fits = [p for p in who if (p.kind == "group") == (word.low in ("they", "we")) and p is not teller]
             return (fits[0], 0.75) if fits else (None, 0.0)
     return None, 0.0
 
@@ -116,7 +119,7 @@ def _tail(words: list[Word], i: int) -> list[Word]:
 def _phrase(verb: Word, base: str, tail: list[Word], actor: Person | None) -> str:
     kind = actor.kind if actor else "man"
     his, him = {"woman": ("her", "her"), "group": ("their", "them")}.get(kind, ("his", "him"))
-    own = {"my": his, "me": him, "myself": {"woman": "herself", "group": "themselves"}.get(kind, "himself"), "our": "their", "us": "them"}
+    own = {"my": his, "me": him, "myself": {"woman": "herself", "group": "themselves"}.get(kind, "himself"), "our": "the", "us": "them"}
     ing = verb.low if verb.low.endswith("ing") else lexicon.words("verbs")[base]["ing"]
     return " ".join([ing, *(own.get(w.low, w.text.lower().replace("’", "'")) for w in tail)])
 
@@ -126,11 +129,12 @@ def things(words: list[Word], most: int = 6) -> list[Thing]:
     table, points, best, colours = lexicon.things(), Counter(), {}, {}
     plural, counts = Counter(), Counter()
     for i, word in enumerate(words):
-        if word.low not in table or word.weight < 0.15:
+        statue = people.of_stone(words, i)
+        if word.weight < 0.15 or word.low not in table and not statue:
             continue
-        name, _ = table[word.low]
+        name = "statue" if statue and word.low not in table else table[word.low][0]
         points[name] += word.weight
-        plural[name] += 1 if word.low != name else -1
+        plural[name] += 1 if word.low.endswith("s") and not name.endswith("s") else -1
         counts[name] = max(counts[name], _number(words, i))
         phrase, colour = _described(words, i)
         value = word.weight * (1 + 0.5 * (len(phrase.split()) - 1))

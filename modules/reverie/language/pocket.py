@@ -48,7 +48,7 @@ def _object(shot: Shot, place: str, rules: dict) -> tuple[str, str, int]:
     """The one object of the picture, its colour, and how many."""
     points, colours, counts = Counter(), {}, {}
     for thing in shot.things:
-        noun = rules["shows"].get(thing.name) or _synonyms().get(thing.name)
+        noun = rules["shows"][thing.name] if thing.name in rules["shows"] else _synonyms().get(thing.name)
         if noun is None or not _stands_at(noun, place, rules):
             continue
         points[noun] += thing.weight * rules["telling"].get(noun, 1.0)

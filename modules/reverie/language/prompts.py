@@ -55,7 +55,7 @@ def filename(shot: Shot) -> str:
     """`chapter_01_scene_02_emma_office_reading.png`: sorts by scene, says what is shown, at most 100 characters."""
     action = shot.action.split()[0] if shot.action else ""
     who = slug(re.sub(r"^the ", "", shot.actor or (shot.characters[0] if shot.characters else "")), 30)
-    words = [who, slug(_place_word(shot), 30), slug(action, 20)]
+    words = [who, slug(shot.setting.split(",")[0], 30), slug(action, 20)]
     head = f"chapter_{shot.chapter:02d}_scene_{shot.scene:02d}"
     return "_".join([head, *(w for w in words if w)])[:96].rstrip("_") + ".png"
 
@@ -72,12 +72,13 @@ def slug(text: str, most: int = 40) -> str:
 def estimate_tokens(text: str) -> int:
     """At least as many tokens as CLIP's tokenizer makes of ordinary English: an over-estimate, for when it is not at hand.
 
-    A known word is one token (its vocabulary holds the 40 000 commonest), others one for each three letters.
+    A short or known word is one token (its vocabulary holds the 40 000 commonest), names and rare words are several.
     """
     total = 0
     for word in re.findall(r"[A-Za-z]+|\d|[^\w\s]|[^\W\d]+|_", text):
-        known = word.lower() in _common() and len(word) < 12
-        total += 1 if known or len(word) <= 3 and word.isascii() else -(-len(word.encode()) // 3)
+        known = len(word) < 12 and word.lower() in _common()
+        letters = 5 if word.islower() and word.isascii() else 3
+        total += 1 if known else -(-len(word.encode()) // letters)
     return total
 
 
@@ -89,10 +90,6 @@ def _common() -> frozenset[str]:
 
 
 _COMMON: set[str] = set()
-
-
-def _place_word(shot: Shot) -> str:
-    return {"sky": "rushing sky"}.get(shot.place, shot.place) if shot.place != "hall" else "great hall"
 
 
 def _style(name: str) -> dict:
@@ -114,7 +111,7 @@ def _pocket(shot: Shot, look: dict, max_tokens: int, count) -> Prompt:
 def _slots(shot: Shot, rules: dict, style: str) -> dict[str, list[str]]:
     """slot → phrases."""
     actor = next((p for p in shot.people if p.name == shot.actor), shot.people[0] if shot.people else None)
-    company = [people.describe(p) for p in shot.people if p is not actor]
+    company = _company([people.describe(p) for p in shot.people if p is not actor])
     looks = _parts(people.describe(actor)) if actor else []
     inside = {} if shot.indoors or not shot.light else {"light": [rules["light"].format(shot.light_colour, shot.light)]}
     weather = lexicon.words("weather_words").get(shot.weather)
@@ -127,6 +124,16 @@ def _slots(shot: Shot, rules: dict, style: str) -> dict[str, list[str]]:
         "thing": things[:lexicon.config("prompts")["most_things"]], "time": [shot.time_phrase],
         "weather": [weather] if weather else [], "mood": [rules["mood"].format(shot.mood)],
         "style": _parts(style), "quality": rules["quality"], **inside}
+
+
+_MORE = {"a man": ("another man", "other men"), "a woman": ("another woman", "other women"), "a child": ("a child", "children")}
+
+
+def _company(phrases: list[str]) -> list[str]:
+    """People of whom nothing is told but their kind are counted together: "two other men"."""
+    counted = {phrase: phrases.count(phrase) for phrase in phrases}
+    return [phrase if phrase not in _MORE else _MORE[phrase][0] if n == 1 else f"{'two three four'.split()[min(n, 4) - 2]} {_MORE[phrase][1]}"
+            for phrase, n in counted.items()]
 
 
 def _fit(slots: dict[str, list[str]], rules: dict, most: int, count) -> tuple[str, list[str]]:

@@ -44,13 +44,14 @@ class Shot:
         return [person.name for person in self.people]
 
 
-def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None = None) -> Shot:
-    """The scene's shot. What it does not say is carried over from the `previous` shot."""
+def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None = None, fresh: bool = False) -> Shot:
+    """The scene's shot. What it does not say is carried over from the `previous` shot, less so after a break (`fresh`)."""
     words = signals.read(scene.text)
     settings, times = signals.tally(words, "settings"), signals.tally(words, "times")
-    place = _place(settings, previous)
+    stay = 0.25 if fresh else 1.0
+    place = _place(settings, previous, stay, len(words))
     indoors = place in lexicon.word_set("indoors")
-    time, flicker = _time(words, times, previous, place)
+    time, flicker = _time(words, times, previous, 0.7 * stay)
     people = _people(words, everyone or {})
     action = phrases.action(words, people, everyone or {})
     weather = "" if indoors else _weather(words, previous, place)
@@ -66,8 +67,9 @@ def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None =
 def describe_all(scenes: list[Scene], everyone: Cast | None = None) -> list[Shot]:
     """Shots of scenes in order, each carrying place and time on to the next."""
     shots: list[Shot] = []
-    for scene in scenes:
-        shots.append(describe(scene, everyone, shots[-1] if shots else None))
+    for scene, before in zip(scenes, [None, *scenes]):
+        fresh = before is not None and (before.chapter != scene.chapter or before.end < scene.start)
+        shots.append(describe(scene, everyone, shots[-1] if shots else None, fresh))
     return shots
 
 
@@ -76,11 +78,11 @@ def _best(points: Counter, least: float) -> str:
     return value if n >= least else ""
 
 
-def _place(points: Counter, previous: Shot | None) -> str:
+def _place(points: Counter, previous: Shot | None, stay: float, words: int) -> str:
     points = Counter(points)
     if previous is not None:
-        points[previous.place] += 0.7  # people stay where they are until the text moves them
-    best = _best(points, 1.3)
+        points[previous.place] += 0.7 * stay  # people stay where they are until the text moves them
+    best = _best(points, min(1.3, 0.4 + words / 250))
     return best or (previous.place if previous else _best(points, 0.1) or "room")
 
 
@@ -89,36 +91,37 @@ def _setting(words, points: Counter, place: str, previous: Shot | None) -> str:
         return previous.setting
     head = lexicon.words("settings")[place]["head"]
     first = phrases.place_phrase(words, place)
-    setting = first if first and set(first.split()) & set(head.split()) else f"{head}, {first}" if first else head
+    setting = first if set(first.split()) & set(head.split()) else f"{head}, {first}" if " " in first else head
     others = [(n, p) for p, n in points.items() if p not in (place, "sky") and n >= 2 and n >= 0.75 * points[place]
               and (p in lexicon.word_set("indoors")) == (place in lexicon.word_set("indoors"))]
     second = phrases.place_phrase(words, max(others)[1]) if others else ""
     return f"{setting}, {second}" if second and second.split()[-1] not in setting else setting
 
 
-def _time(words, points: Counter, previous: Shot | None, place: str) -> tuple[str, bool]:
+def _time(words, points: Counter, previous: Shot | None, stay: float) -> tuple[str, bool]:
     lows = Counter(w.low for w in words if w.weight > 0.3)
     if lows["night"] >= 2 and lows["day"] + lows["tomorrow"] >= 2 and lows["night"] + lows["day"] >= 5:
         return "dusk", True  # days rush by: the light between both
     flickers = previous is not None and previous.time_phrase == lexicon.words("flicker")
-    if previous is not None and flickers and place == previous.place and max(points.values(), default=0) < 1.0:
+    if flickers and max(points.values(), default=0) < 1.0 and signals.tally(words, "moods")["dizzying"] >= 3:
         return previous.time, True
     points = Counter(points)
     if previous is not None and not flickers:
-        points[previous.time] += 1.0  # the hour stays, too, until the text says otherwise
+        points[previous.time] += stay  # the hour stays, too, until the text says otherwise
     return _best(points, 0.5) or "day", False
 
 
 def _weather(words, previous: Shot | None, place: str) -> str:
-    points = signals.tally(words, "weathers")
-    if points["hail"] >= 1:
+    mimicry = lexicon.word_set("mimicry")
+    points = signals.tally([w for i, w in enumerate(words) if not any(v.low in mimicry for v in words[max(0, i - 4):i])], "weathers")
+    if points["hail"] >= max(1, 0.6 * points["storm"]):
         points["hail"] += points["storm"]
     if points["storm"] >= 1:
         points["storm"] += 0.5 * points["rain"]
     if place == "sky" and points["fog"] + points["cloudy"] < 1.5:
         points["fog"] = points["cloudy"] = 0
-    best = _best(points, 0.9)
-    carried = previous.closing_weather if previous is not None and previous.place == place else ""
+    best = _best(points, min(0.9, 0.3 + len(words) / 250))
+    carried = previous.weather if previous is not None and previous.place == place and previous.weather == previous.closing_weather else ""
     return best or carried or "clear"
 
 
@@ -137,7 +140,7 @@ def _things(words, previous: Shot | None, place: str) -> tuple[Thing, ...]:
         return tuple(found)
     names = {thing.name for thing in found}
     kept = [replace(t, weight=t.weight / 2) for t in previous.things
-            if t.name in lexicon.word_set("portable") and t.name not in names and t.weight >= 1]
+            if t.name in lexicon.word_set("portable") and t.name not in names and t.weight >= 1.5]
     return tuple(sorted([*found, *kept], key=lambda t: -t.weight))
 
 
@@ -164,6 +167,8 @@ def _light(words, time: str, weather: str, indoors: bool) -> tuple[str, str]:
     lows = Counter(w.low for w in words if w.weight > 0.3)
     moon, sun = lows["moon"] + lows["moonlight"], lows["sun"] + lows["sunset"] + lows["sunrise"] + lows["sunlight"]
     light = "moon" if moon and time == "night" else "sun" if sun and time != "night" else ""
+    if weather not in ("clear", "cloudy") and moon + sun < 3:
+        light = ""
     if not light and weather == "clear" and not indoors:
         light = "moon" if time == "night" else "sun"
     if indoors or not light:

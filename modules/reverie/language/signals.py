@@ -61,7 +61,7 @@ class _Weights:
     """Walks through a sentence and knows when it compares, denies or supposes."""
 
     def __init__(self):
-        self.simile = self.unreal = False
+        self.simile = self.unreal = self.earlier = False
         self.negated = 0
         self.previous = ""
 
@@ -72,12 +72,14 @@ class _Weights:
             self.simile = True
         elif low in _UNREAL:
             self.unreal = True
+        self.earlier = self.earlier or low == "had"  # "the building I had left" is not in the picture any more
         self.negated = 4 if low in _NEGATIONS else max(0, self.negated - 1)
         self.previous = low
-        return (0.12 if self.simile else 1.0) * (0.4 if self.unreal else 1.0) * (0.1 if self.negated else 1.0)
+        return (0.12 if self.simile else 1.0) * (0.4 if self.unreal else 1.0) * (0.1 if self.negated else 1.0) \
+            * (0.7 if self.earlier else 1.0)
 
     def clause_ends(self):
-        self.simile = False
+        self.simile = self.earlier = False
         self.negated = 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any, Callable, Iterator
 
 from reverie.errors import ReverieError, by_name
@@ -50,8 +51,9 @@ def error_of(studio, job_id: str) -> ReverieError:
 
 
 def sampling(model, params: Any) -> dict[str, Any]:
-    """Steps, cfg and sampler: what the params say, else the model's own."""
+    """Steps, cfg and sampler: what the params say, else the model's own. A model given by its path keeps the path as its name."""
+    given = Path(params.model).expanduser()
     return {
-        "model": model.id, "family": model.family, "steps": params.steps or model.steps, "cfg": params.guidance or model.cfg,
+        "model": str(given.absolute()) if given.exists() and given.absolute() == model.path else model.id, "family": model.family, "steps": params.steps or model.steps, "cfg": params.guidance or model.cfg,
         "sampler": getattr(params, "sampler", "") or model.sampler,
     }

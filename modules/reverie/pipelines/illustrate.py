@@ -60,23 +60,23 @@ def run(studio, params: Params) -> Iterator[Update]:
     with hold(out):
         prompt_cache.keep(out, scenes)
         session = studio.session(NAME, str(params.text), params.model_dump())
-        pending = {}
+        jobs, row_of = [], {}
         for row, task in zip(scenes, tasks, strict=True):
             row["key"] = studio.key(task)
             row["image"] = [out / name for name in filenames(row["filename"], params.count)]
             if not _is_made(row):
-                pending[studio.submit(task, session)] = row
-        kept = len(scenes) - len(pending)
+                jobs.append(studio.submit(task, session))
+                row_of[jobs[-1].id] = row
+        kept = len(scenes) - len(jobs)
         if kept:
             yield Update("note", text=f"{kept} of {len(scenes)} scenes are there already.", fraction=0.0)
-        failed = yield from _draw(studio, session, pending)
+        failed = yield from _draw(studio, session, jobs, row_of)
         page = storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id)
     yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, page), "session": session})
 
 
-def _draw(studio, session: str, pending: dict[Job, dict]) -> Iterator[Update]:
-    """Draw what is pending; gives back the ids of the jobs that failed. Raises the first error if none succeeded."""
-    row_of = {job.id: row for job, row in pending.items()}
+def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Iterator[Update]:
+    """Draw the jobs' scenes; gives back the ids of those that failed. Raises the first error if none succeeded."""
     failed: list[str] = []
 
     def take(job: Job) -> Iterator[Update]:
@@ -85,14 +85,14 @@ def _draw(studio, session: str, pending: dict[Job, dict]) -> Iterator[Update]:
             _put_enlarged(source, target)
             yield Update("picture", text=row["filename"], path=target, data=row)
 
-    for update in follow(studio, session, list(pending), take):
+    for update in follow(studio, session, jobs, take):
         if update.kind == "failed":
             failed.append(update.data)
             update = replace(update, text=f"{row_of[update.data]['filename']}: {update.text}", data=row_of[update.data])
         elif update.kind == "progress":
             update = replace(update, text=update.text or row_of[update.data]["filename"], data=row_of[update.data])
         yield update
-    if failed and len(failed) == len(pending):
+    if failed and len(failed) == len(jobs):
         raise error_of(studio, failed[0])
     return failed
 
@@ -195,11 +195,11 @@ def _from(scenes: list[dict], start: list[int] | None) -> list[dict]:
 
 
 def _task(params: Params, model, row: dict) -> Task:
-    """The seed follows from chapter and scene, so that it is the same whichever chapters are asked for."""
+    """The seed follows from chapter and scene (16 apart: the most pictures a scene can have), whichever chapters are asked for."""
     return make_task(
         prompt=row["prompt"], negative=row["negative"], engine=params.engine, count=params.count,
         width=params.width or model.width, height=params.height or model.height,
-        seed=(params.seed + 1000 * row["chapter"] + 10 * row["scene"]) % 2**32, **sampling(model, params),
+        seed=(params.seed + 100_000 * row["chapter"] + 16 * row["scene"]) % 2**32, **sampling(model, params),
     )
 
 

@@ -1,0 +1,109 @@
+"""The Illustrate tab: a text, its scenes, their prompts to edit, the pictures, the storyboard."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from reverie import pipelines, settings
+from reverie.errors import ReverieError
+from reverie.faces.widgets import look
+from reverie.faces.widgets.form import Form
+from reverie.faces.widgets.run import Runner
+from reverie.faces.widgets.scenes import SceneTable
+
+MAX_INLINE_BYTES = 24 << 20  # a larger storyboard is named, not sent into the notebook
+
+
+class IllustrateTab:
+    title = "Illustrate"
+
+    def __init__(self, parameters: dict[str, Any]):
+        import ipywidgets
+
+        self.pipeline = pipelines.get("illustrate")
+        self.form = Form(self.pipeline.Params, parameters, lead="text", leave_out=("dry_run",))
+        self.runner = Runner(self.pipeline, lambda: self.form.params(dry_run=False), self._take, self._end)
+        self.table = SceneTable()
+        self.read = ipywidgets.Button(description="Read scenes", icon="book", tooltip="Find the scenes and write their prompts")
+        self.read.add_class("rv-read")
+        self.read.on_click(lambda _: self._start_reading())
+        self.upload = ipywidgets.FileUpload(accept=".md,.txt,.markdown", multiple=True, description="Upload a text")
+        self.upload.observe(self._uploaded, "value")
+        self.board = ipywidgets.HTML()
+        head, self.scheme = look.header("Illustrate", "Chapters become scenes, pictures and a storyboard. Read the scenes, change what you like, draw.")
+        buttons = ipywidgets.HBox([self.upload, self.read, self.runner.draw, self.runner.cancel])
+        buttons.add_class("rv-buttons")
+        running = ipywidgets.HBox([self.runner.preview, ipywidgets.VBox([self.runner.words, self.runner.bar])])
+        running.add_class("rv-running")
+        self.widget = ipywidgets.VBox([look.style_widget(), head, self.form.widget, buttons, running, self.table.widget, self.board])
+        self.widget.add_class("rv-page")
+
+    def _start_reading(self) -> None:
+        """In a thread: a whole novel takes seconds, and the notebook stays free."""
+        if self.runner.running or self.read.disabled:
+            return
+        self.read.disabled = True
+        self.runner.say("Reading …")
+        threading.Thread(target=self._read, name="reverie-read", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            params = self.form.params(dry_run=False)
+            rows = self.pipeline.rows(params)
+            self._fill(params, rows)
+            chapters = len({row["chapter"] for row in rows})
+            self.runner.say(f"{len(rows)} scene{'' if len(rows) == 1 else 's'} in {chapters} chapter{'' if chapters == 1 else 's'}. Edit a prompt by typing into it.", "good")
+        except ReverieError as error:
+            self.runner.say(str(error), "bad")
+        finally:
+            self.read.disabled = False
+
+    def _fill(self, params, rows: list[dict[str, Any]]) -> None:
+        out = self.pipeline.out_folder(params)
+
+        def pictures_of(row: dict[str, Any]) -> list[Path]:
+            return [out / name for name in self.pipeline.filenames(row["filename"], params.count)]
+
+        def save(filename: str, prompt: str, negative: str) -> Path:
+            return self.pipeline.save_prompt(params, filename, prompt, negative)
+
+        self.table.fill([dict(row) for row in rows], pictures_of, save)
+
+    def _take(self, update) -> None:
+        if update.kind == "plan":
+            self.read.disabled = True
+            self.board.value = ""
+            if [row["filename"] for row in update.data] != self.table.names():
+                self._fill(self.form.params(dry_run=False), update.data)
+        elif update.kind == "picture":
+            self.table.show(update.data["filename"])
+
+    def _end(self, summary) -> None:
+        self.read.disabled = False
+        page = Path(summary["storyboard"]) if summary and summary.get("storyboard") else None
+        if page is None:
+            return
+        place = f'<p class="rv-place">{look.esc(page)}</p>'
+        small = page.stat().st_size <= MAX_INLINE_BYTES
+        frame = look.page_frame(page.read_text("utf-8"), f"{page.parent.name}.html") if small else ""
+        self.board.value = f'<h3 class="rv-chapter">Storyboard</h3>{place}{frame}'
+
+    def _uploaded(self, change) -> None:
+        files = change["new"]
+        if files:
+            self.form.controls["text"].value = str(keep_uploads(files))
+            self._start_reading()
+
+
+def keep_uploads(files) -> Path:
+    """Uploaded chapters in storage/uploads: the file itself, or a folder of several. Returns where."""
+    from reverie import media
+
+    named = {Path(file["name"].replace("\\", "/")).name.lstrip(".") or "text.txt": bytes(file["content"]) for file in files}
+    folder = settings.load().storage / "uploads"
+    if len(named) > 1:
+        folder /= f"{Path(min(named)).stem}-and-{len(named) - 1}-more"
+    paths = [media.write_bytes(folder / name, content) for name, content in named.items()]
+    return folder if len(paths) > 1 else paths[0]

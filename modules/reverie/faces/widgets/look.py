@@ -1,0 +1,97 @@
+"""How things look in a notebook: one style sheet, and small pieces of HTML. Everything said by a text is escaped here."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+import io
+from pathlib import Path
+from typing import Any, Iterable
+
+THUMB = 384  # pixels across of a thumbnail: sharp at 192 CSS pixels on a dense screen
+
+
+def esc(value: Any) -> str:
+    return html.escape(str(value))
+
+
+@functools.cache
+def style_sheet() -> str:
+    from reverie import settings
+
+    return (settings.load().assets / "css" / "widgets.css").read_text("utf-8")
+
+
+def style_widget():
+    """The style sheet as a widget; it may be on the page more than once."""
+    import ipywidgets
+
+    sheet = ipywidgets.HTML(f"<style>{style_sheet()}</style>")
+    sheet.layout.display = "none"
+    return sheet
+
+
+def header(title: str, line: str):
+    """A tab's head: what it does, and the switch between dark and light. Gives back the row and the switch."""
+    import ipywidgets
+
+    scheme = ipywidgets.ToggleButton(value=False, description="Light", tooltip="Dark or light", icon="adjust")
+    scheme.add_class("rv-scheme")
+    words = ipywidgets.HTML(f"<h2>{esc(title)}</h2><p>{esc(line)}</p>")
+    row = ipywidgets.HBox([words, scheme])
+    row.add_class("rv-head")
+    return row, scheme
+
+
+def follow_scheme(tab, switch) -> None:
+    """`tab` is light while `switch` is on."""
+    def change(event):
+        (tab.add_class if event["new"] else tab.remove_class)("rv-light")
+
+    switch.observe(change, "value")
+
+
+def thumbnail(path: Path, width: int = THUMB) -> bytes:
+    """A picture as JPEG bytes, at most `width` pixels across; never enlarged, the browser does that smoothly."""
+    from PIL import Image
+
+    from reverie import media
+
+    picture = media.open_picture(path)
+    if picture.width > width:
+        picture = picture.resize((width, max(1, round(picture.height * width / picture.width))), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def card(path: Path, caption: str, width: int = THUMB) -> str:
+    """A finished picture with its caption; the file's place is its tooltip."""
+    return (
+        f'<figure class="rv-card" title="{esc(path)}"><img alt="{esc(caption)}" src="{data_uri(thumbnail(path, width))}">'
+        f"<figcaption>{esc(caption)}</figcaption></figure>"
+    )
+
+
+def chips(values: Iterable[Any]) -> str:
+    return "".join(f'<span class="rv-chip">{esc(value)}</span>' for value in values if value)
+
+
+def status(text: str, kind: str = "") -> str:
+    """One line on how it goes; `kind` is empty, "good" or "bad"."""
+    role = ' role="alert"' if kind == "bad" else ""
+    return f'<div class="rv-status rv-{kind or "plain"}"{role}>{esc(text)}</div>' if text else ""
+
+
+def page_frame(page: str, name: str) -> str:
+    """A whole HTML page inside the notebook, with a link that saves it. The frame keeps its scripts to itself."""
+    href = f"data:text/html;base64,{base64.b64encode(page.encode()).decode()}"
+    return (
+        f'<p class="rv-links"><a class="rv-save" download="{esc(name)}" href="{href}">Save the storyboard</a></p>'
+        f'<iframe class="rv-frame" title="Storyboard" sandbox="allow-scripts allow-popups allow-downloads" srcdoc="{esc(page)}"></iframe>'
+    )

@@ -1,0 +1,107 @@
+"""The scenes of the Illustrate tab: one row each, with a prompt to edit and a place for its picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+from reverie.errors import ReverieError
+from reverie.faces.widgets import look
+
+PAGE = 24  # rows shown at a time: a novel has hundreds, and every row is four widgets
+
+
+class SceneRow:
+    """One scene. `save(filename, prompt, negative)` is called when a text was changed and left."""
+
+    def __init__(self, row: dict[str, Any], pictures: list[Path], save: Callable[[str, str, str], Any]):
+        import ipywidgets
+
+        self.row, self._save = row, save
+        self.picture = ipywidgets.HTML()
+        self.mark = ipywidgets.HTML()
+        self.prompt = ipywidgets.Textarea(value=row["prompt"], rows=3, continuous_update=False, tooltip="The prompt; yours is kept")
+        self.negative = ipywidgets.Text(value=row.get("negative", ""), placeholder="what to keep out", continuous_update=False)
+        for item in (self.prompt, self.negative):
+            item.observe(self._changed, "value")
+        texts = ipywidgets.VBox([ipywidgets.HTML(_facts(row)), self.prompt, self.negative, self.mark])
+        texts.add_class("rv-scene-text")
+        self.widget = ipywidgets.HBox([self.picture, texts])
+        self.widget.add_class("rv-scene")
+        self.show([path for path in pictures if path.exists()])
+
+    def show(self, pictures: list[Path]) -> None:
+        """The scene's picture, the first of several; an empty frame without one."""
+        drawn = f'<img alt="{look.esc(self.row["filename"])}" src="{look.data_uri(look.thumbnail(pictures[0]))}">' if pictures else "not drawn yet"
+        more = f'<span class="rv-more-count">+{len(pictures) - 1}</span>' if len(pictures) > 1 else ""
+        self.picture.value = f'<div class="rv-thumb{"" if pictures else " rv-thumb-empty"}">{drawn}{more}</div>'
+
+    def _changed(self, _) -> None:
+        if not self.prompt.value.strip():
+            self.prompt.value = self.row["prompt"]  # a scene without a prompt cannot be drawn
+            return
+        try:
+            self._save(self.row["filename"], self.prompt.value, self.negative.value)
+        except ReverieError as error:
+            self.mark.value = look.status(str(error), "bad")
+        else:
+            self.mark.value = '<span class="rv-saved">your prompt is kept; Draw uses it</span>'
+
+
+class SceneTable:
+    """All scenes, a page at a time."""
+
+    def __init__(self):
+        import ipywidgets
+
+        self.widget = ipywidgets.VBox()
+        self.widget.add_class("rv-scenes")
+        self._more = ipywidgets.Button(tooltip="Show the scenes after these")
+        self._more.on_click(lambda _: self._add_page())
+        self._rows: list[dict[str, Any]] = []
+        self._shown: dict[str, SceneRow] = {}
+        self._pictures_of: Callable[[dict], list[Path]] = lambda row: []
+        self._save: Callable[[str, str, str], Any] = lambda *_: None
+
+    def names(self) -> list[str]:
+        return [row["filename"] for row in self._rows]
+
+    def fill(self, rows: list[dict[str, Any]], pictures_of: Callable[[dict], list[Path]], save: Callable[[str, str, str], Any]) -> None:
+        self._rows, self._pictures_of, self._save, self._shown = rows, pictures_of, save, {}
+        self.widget.children = ()
+        self._add_page()
+
+    def show(self, filename: str) -> None:
+        """A picture of this scene is finished."""
+        shown = self._shown.get(filename)
+        if shown:
+            shown.show([path for path in self._pictures_of(shown.row) if path.exists()])
+
+    def _add_page(self) -> None:
+        import ipywidgets
+
+        start = len(self._shown)
+        added, chapter = [], self._rows[start - 1]["chapter"] if start else None
+        for row in self._rows[start : start + PAGE]:
+            if row["chapter"] != chapter:
+                chapter = row["chapter"]
+                added.append(ipywidgets.HTML(_chapter(row)))
+            scene = self._shown[row["filename"]] = SceneRow(row, self._pictures_of(row), self._save)
+            added.append(scene.widget)
+        left = len(self._rows) - len(self._shown)
+        self._more.description = f"Show {min(PAGE, left)} more of {left}"
+        kept = [child for child in self.widget.children if child is not self._more]
+        self.widget.children = (*kept, *added, *([self._more] if left else []))
+
+
+def _chapter(row: dict[str, Any]) -> str:
+    number, title = f"Chapter {row['chapter']}", row.get("chapter_title") or ""
+    rest = "" if title.casefold() == number.casefold() else look.esc(title)
+    return f'<h3 class="rv-chapter"><small>{look.esc(number)}</small> {rest}</h3>'
+
+
+def _facts(row: dict[str, Any]) -> str:
+    characters = row.get("characters") or []
+    who = [characters] if isinstance(characters, str) else list(characters)
+    places = [row.get(key) for key in ("setting", "time", "weather", "mood")]
+    return f'<div class="rv-facts"><b>Scene {look.esc(row["scene"])}</b> {look.chips([*who, *places])}</div>'

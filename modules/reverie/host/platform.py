@@ -1,0 +1,68 @@
+"""Which platform this is, told by its environment and never by asking. The rows are in `configs/platforms.yaml`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from typing import Any, Callable, Mapping
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One place to run on. `root` is where the project may be written, `persistent` what outlives the session ("" if
+    nothing does), `disk_gb` the quota of `root` (0: not known), `python` "running" where packages go into the Python that
+    is there, else "venv". `url` is the address of port $PORT as seen from outside ("" if there is none)."""
+
+    id: str
+    name: str
+    root: str
+    persistent: str = ""
+    disk_gb: float = 0
+    python: str = "venv"
+    secrets: str = "environment"
+    url: str = ""
+    public_ui: bool = True
+    policy: str = ""
+    notes: str = ""
+    unchecked: tuple[str, ...] = field(default=())
+
+
+def detect(env: Mapping[str, str], exists: Callable[[str], bool], system: str = "linux", rows: list[dict] | None = None) -> Platform:
+    """The first row that this environment fits; the last row ("local") fits everything.
+
+    `system` is `sys.platform`; `exists` tells whether a path is there. Both are arguments so that nothing is looked up here.
+    """
+    row = next(row for row in (_rows() if rows is None else rows) if _fits(row.get("when", {}), env, exists, system))
+    values = {key: _filled(value, env) for key, value in row.items() if key != "when"}
+    values["unchecked"] = tuple(values.get("unchecked", ()))
+    return Platform(**values)
+
+
+def here() -> Platform:
+    """The platform of the running process."""
+    return detect({"HOME": str(Path.home()), **os.environ}, os.path.exists, sys.platform)
+
+
+def _rows() -> list[dict[str, Any]]:
+    from reverie.settings import config
+
+    return config("platforms")["platforms"]
+
+
+def _fits(when: dict[str, Any], env: Mapping[str, str], exists: Callable[[str], bool], system: str) -> bool:
+    """Every condition that a row states must hold; a row without one fits always."""
+    tests = {
+        "any_env": lambda names: any(env.get(name) for name in names),
+        "env_prefix": lambda prefix: any(name.startswith(prefix) for name in env),
+        "env_equals": lambda pairs: all(env.get(name, "").lower() == str(value).lower() for name, value in pairs.items()),
+        "any_path": lambda paths: any(exists(path) for path in paths),
+        "system": lambda prefix: system.startswith(prefix),
+    }
+    return all(tests[condition](value) for condition, value in when.items())
+
+
+def _filled(value: Any, env: Mapping[str, str]) -> Any:
+    return Template(value).safe_substitute(env) if isinstance(value, str) else value

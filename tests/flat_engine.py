@@ -1,0 +1,37 @@
+"""An engine for tests of everything above engines: pictures at once, misbehaviour on request."""
+
+import time
+
+from PIL import Image
+
+from reverie.engines import Picture, Progress
+from reverie.errors import Cancelled, EngineFailed, OutOfMemory
+
+
+class FlatEngine:
+    """Pictures of one colour that follows from the seed. `prompt` steers: 'slow', 'fails', 'bug', 'short', 'memory'."""
+
+    def __init__(self):
+        self.made, self.closed = [], 0
+
+    def capabilities(self):
+        return {}
+
+    def run(self, task, inputs, emit, cancelled):
+        for step in range(200 if "slow" in task.prompt else 2):
+            if cancelled():
+                raise Cancelled("Cancelled.")
+            emit(Progress(step / 200, b"jpeg"))
+            time.sleep(0.02 if "slow" in task.prompt else 0)
+        if "memory" in task.prompt:
+            raise OutOfMemory("The device is full.", "Try 512x512.")
+        if "fails" in task.prompt:
+            raise EngineFailed("It failed.", "Try another.")
+        if "bug" in task.prompt:
+            raise KeyError("x")
+        self.made.append(task)
+        count = 0 if "short" in task.prompt else task.count
+        return [Picture(Image.new("RGB", (task.width, task.height), ((task.seed + i) % 256, 0, 0)), task.seed + i) for i in range(count)]
+
+    def close(self):
+        self.closed += 1

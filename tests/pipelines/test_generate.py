@@ -1,0 +1,70 @@
+"""Prompts become pictures, with an engine that draws flat colours."""
+
+from dataclasses import replace
+
+import pytest
+from flat_engine import FlatEngine
+from PIL import Image
+
+from reverie import recipes, settings
+from reverie.errors import BadInput, EngineFailed, ModelMissing
+from reverie.pipelines import generate
+from reverie.studio import Studio
+
+
+@pytest.fixture
+def studio(tmp_path):
+    home = replace(settings.load(), storage=tmp_path / "storage")
+    with Studio.open(home, open_engine=lambda name, settings: FlatEngine()) as studio:
+        yield studio
+
+
+def run(studio, **params):
+    return list(generate.run(studio, generate.Params(**{"prompt": "a", "size": "32x32", **params})))
+
+
+def test_many_pictures_have_seeds_one_after_the_other(studio):
+    updates = run(studio, count=10, seed=2**32 - 3)
+    seeds = [recipes.read(update.path)["seed"] for update in updates if update.kind == "picture"]
+    assert [seed % 2**32 for seed in seeds] == [2**32 - 3, 2**32 - 2, 2**32 - 1, 0, 1, 2, 3, 4, 5, 6]
+    assert len(set(updates[-1].data["pictures"])) == 10
+
+
+def test_seed_of_minus_one_is_a_new_one_each_time_and_kept_in_the_recipe(studio):
+    one, two = (next(u for u in run(studio) if u.kind == "picture").data["seed"] for _ in range(2))
+    assert one != two
+
+
+def test_out_is_a_file_a_numbered_file_or_a_folder(studio, tmp_path):
+    assert run(studio, out=str(tmp_path / "a.png"))[-1].data["pictures"] == [str(tmp_path / "a.png")]
+    run(studio, out=str(tmp_path / "b.png"), count=2)
+    run(studio, out=str(tmp_path / "folder"), count=2)
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["a.png", "b_001.png", "b_002.png"]
+    assert len(list((tmp_path / "folder").glob("*.png"))) == 2
+    with pytest.raises(BadInput, match="PNG"):
+        run(studio, out=str(tmp_path / "c.exe"))
+
+
+def test_start_picture_makes_it_image_to_image(studio, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "in.png")
+    recipe = next(u for u in run(studio, init=str(tmp_path / "in.png"), strength=0.4) if u.kind == "picture").data
+    assert (recipe["kind"], recipe["denoise"], len(recipe["inputs"])) == ("img2img", 0.4, 1)
+
+
+@pytest.mark.parametrize("params, error, words", [
+    ({"prompt": " "}, BadInput, "The prompt is empty"), ({"size": "big"}, BadInput, "'big' is not a size"),
+    ({"size": "100x100"}, BadInput, "nearest: 96"), ({"model": "nix"}, ModelMissing, "no model 'nix'"),
+    ({"engine": "nix"}, BadInput, "no engine 'nix'"), ({"init": "/no/such.png"}, BadInput, "not a picture"),
+    ({"prompt": "fails"}, EngineFailed, "It failed"),
+])
+def test_bad_input_is_one_sentence(studio, params, error, words):
+    with pytest.raises(error, match=words):
+        run(studio, **params)
+
+
+def test_stopping_the_iteration_cancels_what_is_left(studio):
+    updates = generate.run(studio, generate.Params(prompt="slow", size="32x32", count=12))
+    next(update for update in updates if update.kind == "progress")
+    updates.close()
+    states = [job.state for job in studio.store.jobs.find()]
+    assert len(states) == 3 and states.count("cancelled") >= 2
