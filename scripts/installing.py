@@ -303,7 +303,7 @@ class Progress:
             self.seen.add(name_of(found[1]))
         elif found := re.match(r"Collecting ([A-Za-z0-9._-]+)", line):
             self.doing = f"looking up {name_of(found[1])}"
-        elif found := re.match(r"\s*(?:Downloading|Using cached|Processing) \S*?([^/\s]+)\.whl(?: \(([^)]*)\))?$", line):
+        elif found := re.match(r"\s*(?:Downloading|Using cached|Processing) \S*?([^/\s]+)\.whl(?: \(([\d.]+ \w+)\)| \(.*)?$", line):
             self.wheel(*found[1].split("-")[:2], size=found[2] or "")
         elif line.startswith("Installing collected packages:"):
             self.installing, self.before = line.count(",") + 1, self.there()

@@ -203,3 +203,144 @@ def _clip(config: dict, projection: bool = False):
 def _save(pipe, folder: Path) -> Path:
     pipe.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+# ------------------------------------------------------------------------- the original (LDM) layout of single files
+
+
+def single_file(folder: Path, target: Path) -> Path:
+    """A diffusers folder as one `.safetensors` file with the names that checkpoints in the field have."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = {}
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        for path in sorted((folder / part).glob("*.safetensors")):
+            tensors.update(_RENAMERS[part](load_file(path), (folder / "text_encoder_2").is_dir()))
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target)
+    return target
+
+
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+
+
+def _ldm_unet(state: dict, _) -> dict:
+    """Names of diffusers' UNet (two layers a block) → `model.diffusion_model.…`."""
+    stages = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("down_blocks."))
+    return {f"model.diffusion_model.{_ldm_unet_name(name, stages, state)}": tensor for name, tensor in state.items()}
+
+
+def _ldm_unet_name(name: str, stages: int, state: dict) -> str:
+    head, *rest = name.split(".")
+    fixed = {
+        "conv_in": "input_blocks.0.0",
+        "conv_norm_out": "out.0",
+        "conv_out": "out.2",
+        "time_embedding": "time_embed",
+        "add_embedding": "label_emb.0",
+    }
+    if head in fixed:
+        tail = {"linear_1": "0", "linear_2": "2"}.get(rest[0], rest[0])
+        return ".".join([fixed[head], tail, *rest[1:]])
+    if head == "mid_block":
+        kind, index, *tail = rest
+        place = {"resnets": 2 * int(index), "attentions": 1}[kind]
+        return ".".join(["middle_block", str(place), *_inside(kind, tail)])
+    block, kind, layer, *tail = rest
+    if head == "down_blocks":
+        number = 3 * int(block) + 1 + (2 if kind == "downsamplers" else int(layer))
+        inner = ["0", "op", *tail[1:]] if kind == "downsamplers" else [str(int(kind == "attentions")), *_inside(kind, tail)]
+        return ".".join(["input_blocks", str(number), *inner])
+    number = 3 * int(block) + (2 if kind == "upsamplers" else int(layer))
+    if kind == "upsamplers":
+        attends = any(key.startswith(f"up_blocks.{block}.attentions.") for key in state)
+        inner = ["2" if attends else "1", *tail]
+    else:
+        inner = [str(int(kind == "attentions")), *_inside(kind, tail)]
+    return ".".join(["output_blocks", str(number), *inner])
+
+
+def _inside(kind: str, tail: list[str]) -> list[str]:
+    return [_RESNET.get(tail[0], tail[0]), *tail[1:]] if kind == "resnets" else tail
+
+
+_VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out": "proj_out"}
+
+
+def _ldm_vae(state: dict, _) -> dict:
+    stages = 1 + max(int(name.split(".")[2]) for name in state if ".up_blocks." in name)
+    renamed = {}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        if len(parts) > 2 and parts[2].isdigit() and parts[1] in ("down_blocks", "up_blocks"):
+            stage = int(parts[2]) if parts[1] == "down_blocks" else stages - 1 - int(parts[2])
+            side = parts[1].split("_")[0]
+            if parts[3] == "resnets":
+                parts = [parts[0], side, str(stage), "block", parts[4], *parts[5:]]
+            else:
+                parts = [parts[0], side, str(stage), parts[3].removesuffix("rs").removesuffix("e") + "e", *parts[5:]]
+                parts[3] = {"down": "downsample", "up": "upsample"}[side]
+        elif len(parts) > 2 and parts[1] == "mid_block":
+            if parts[2] == "resnets":
+                parts = [parts[0], "mid", f"block_{int(parts[3]) + 1}", *parts[4:]]
+            else:
+                tail = [part for part in parts[5:] if part != "0"]
+                parts = [parts[0], "mid", "attn_1", _VAE_ATTENTION[parts[4]], *tail]
+                tensor = tensor[:, :, None, None] if tensor.ndim == 2 else tensor
+        elif len(parts) > 1 and parts[1] == "conv_norm_out":
+            parts[1] = "norm_out"
+        parts = ["nin_shortcut" if part == "conv_shortcut" else part for part in parts]
+        renamed["first_stage_model." + ".".join(parts)] = tensor
+    return renamed
+
+
+def _ldm_clip(state: dict, is_sdxl: bool) -> dict:
+    prefix = "conditioner.embedders.0.transformer." if is_sdxl else "cond_stage_model.transformer."
+    return {prefix + (name if name.startswith("text_model.") else f"text_model.{name}"): t for name, t in state.items()}
+
+
+_OPEN_CLIP = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
+
+
+def _ldm_open_clip(state: dict, _) -> dict:
+    """SDXL's second text encoder in open_clip's names: q, k and v are one matrix there."""
+    import torch
+
+    prefix, renamed = "conditioner.embedders.1.model.", {}
+    state = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
+    for name, tensor in state.items():
+        if name.startswith("encoder.layers.") and ".self_attn." in name and "out_proj" not in name:
+            layer, what = name.split(".")[2], name.split(".")[-1]
+            if ".q_proj." in name:
+                stacked = [state[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
+                renamed[f"{prefix}transformer.resblocks.{layer}.attn.in_proj_{what}"] = torch.cat(stacked)
+        elif name.startswith("encoder.layers."):
+            tail = name.removeprefix("encoder.layers.")
+            for old, new in _OPEN_CLIP.items():
+                tail = tail.replace(old, new)
+            renamed[f"{prefix}transformer.resblocks.{tail}"] = tensor
+        else:
+            fixed = {
+                "embeddings.token_embedding.weight": "token_embedding.weight",
+                "embeddings.position_embedding.weight": "positional_embedding",
+                "final_layer_norm.weight": "ln_final.weight",
+                "final_layer_norm.bias": "ln_final.bias",
+                "text_projection.weight": "text_projection",
+            }
+            renamed[prefix + fixed[name]] = tensor.T if name == "text_projection.weight" else tensor
+    return renamed
+
+
+_RENAMERS = {"unet": _ldm_unet, "vae": _ldm_vae, "text_encoder": _ldm_clip, "text_encoder_2": _ldm_open_clip}

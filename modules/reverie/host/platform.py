@@ -52,16 +52,20 @@ def _rows() -> list[dict[str, Any]]:
     return config("platforms")["platforms"]
 
 
-def _fits(when: dict[str, Any], env: Mapping[str, str], exists: Callable[[str], bool], system: str) -> bool:
-    """Every condition that a row states must hold; a row without one fits always."""
-    tests = {
-        "any_env": lambda names: any(env.get(name) for name in names),
-        "env_prefix": lambda prefix: any(name.startswith(prefix) for name in env),
-        "env_equals": lambda pairs: all(env.get(name, "").lower() == str(value).lower() for name, value in pairs.items()),
-        "any_path": lambda paths: any(exists(path) for path in paths),
-        "system": lambda prefix: system.startswith(prefix),
-    }
-    return all(tests[condition](value) for condition, value in when.items())
+_TESTS: dict[str, Callable[..., bool]] = {
+    "any_env": lambda names, env, exists, system: any(env.get(name) for name in names),
+    "env_prefix": lambda prefix, env, exists, system: any(name.startswith(prefix) for name in env),
+    "env_equals": lambda pairs, env, exists, system: all(env.get(k, "").lower() == str(v).lower() for k, v in pairs.items()),
+    "any_path": lambda paths, env, exists, system: any(exists(path) for path in paths),
+    "system": lambda prefix, env, exists, system: system.startswith(prefix),
+}
+
+
+def _fits(when: dict[str, Any] | list, env: Mapping[str, str], exists: Callable[[str], bool], system: str) -> bool:
+    """Every condition that a row states must hold, or every one of one of its alternatives; none stated fits always."""
+    if isinstance(when, list):
+        return any(_fits(alternative, env, exists, system) for alternative in when)
+    return all(_TESTS[name](value, env, exists, system) for name, value in when.items())
 
 
 def _filled(value: Any, env: Mapping[str, str]) -> Any:

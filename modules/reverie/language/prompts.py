@@ -111,8 +111,8 @@ def _pocket(shot: Shot, look: dict, max_tokens: int, count) -> Prompt:
 def _slots(shot: Shot, rules: dict, style: str) -> dict[str, list[str]]:
     """slot → phrases."""
     actor = next((p for p in shot.people if p.name == shot.actor), shot.people[0] if shot.people else None)
-    company = _company([people.describe(p) for p in shot.people if p is not actor])
     looks = _parts(people.describe(actor)) if actor else []
+    company = _company([people.describe(p) for p in shot.people if p is not actor], looks)
     inside = {} if shot.indoors or not shot.light else {"light": [rules["light"].format(shot.light_colour, shot.light)]}
     weather = lexicon.words("weather_words").get(shot.weather)
     told = f"{shot.setting} {shot.action}"
@@ -126,14 +126,19 @@ def _slots(shot: Shot, rules: dict, style: str) -> dict[str, list[str]]:
         "style": _parts(style), "quality": rules["quality"], **inside}
 
 
-_MORE = {"a man": ("another man", "other men"), "a woman": ("another woman", "other women"), "a child": ("a child", "children")}
+_MORE = {"a man": "men", "a woman": "women", "a child": "children"}
 
 
-def _company(phrases: list[str]) -> list[str]:
-    """People of whom nothing is told but their kind are counted together: "two other men"."""
-    counted = {phrase: phrases.count(phrase) for phrase in phrases}
-    return [phrase if phrase not in _MORE else _MORE[phrase][0] if n == 1 else f"{'two three four'.split()[min(n, 4) - 2]} {_MORE[phrase][1]}"
-            for phrase, n in counted.items()]
+def _company(phrases: list[str], actor: list[str]) -> list[str]:
+    """People of whom nothing is told but their kind are counted together: "another man", "two other men"."""
+    result = []
+    for phrase in dict.fromkeys(phrases):
+        n, same = phrases.count(phrase), phrase in actor
+        if phrase not in _MORE or n == 1:
+            result.append(phrase.replace("a ", "another ", 1) if same and phrase in _MORE else phrase)
+        else:
+            result.append(f"{('two', 'three', 'four')[min(n, 4) - 2]} {'other ' if same else ''}{_MORE[phrase]}")
+    return result
 
 
 def _fit(slots: dict[str, list[str]], rules: dict, most: int, count) -> tuple[str, list[str]]:

@@ -48,6 +48,8 @@ def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None =
     """The scene's shot. What it does not say is carried over from the `previous` shot, less so after a break (`fresh`)."""
     words = signals.read(scene.text)
     settings, times = signals.tally(words, "settings"), signals.tally(words, "times")
+    for value, n in signals.tally([w for w in words if w.sentence < 2], "settings").items():
+        settings[value] += 0.6 * n  # a scene's first sentences say where it plays
     stay = 0.25 if fresh else 1.0
     place = _place(settings, previous, stay, len(words))
     indoors = place in lexicon.word_set("indoors")
@@ -108,7 +110,7 @@ def _time(words, points: Counter, previous: Shot | None, stay: float) -> tuple[s
     points = Counter(points)
     if previous is not None and not flickers:
         points[previous.time] += stay  # the hour stays, too, until the text says otherwise
-    return _best(points, 0.5) or "day", False
+    return _best(points, 0.5) or (previous.time if previous is not None and not flickers else "day"), False
 
 
 def _weather(words, previous: Shot | None, place: str) -> str:

@@ -54,18 +54,14 @@ def _marked(text: str) -> list[tuple[int, int]]:
     gaps = [(m.span(), m[0].count("\n")) for m in _GAP.finditer(text)]
     if len(gaps) > 2:
         usual = sorted(n for _, n in gaps)[len(gaps) // 2]
-        near = {end for _, end in cuts} | {start for start, _ in cuts}
+        marked = {place for cut in cuts for place in cut}
         cuts += [(end, end) for (start, end), n in gaps
-                 if n >= usual + 2 and end < len(text) and not any(start <= c <= end for c in _close(near, start, end))]
+                 if n >= usual + 2 and end < len(text) and marked.isdisjoint(range(start, end + 1))]
     spans, start = [], 0
     for a, b in sorted(cuts):
         spans.append((start, a))
         start = b
     return [s for s in [*spans, (start, len(text))] if text[slice(*s)].strip()] or [(0, len(text))]
-
-
-def _close(points: set[int], start: int, end: int):
-    return (c for c in range(start, end + 1) if c in points)
 
 
 def _by_change(text: str, span: tuple[int, int], target: tuple[int, int]) -> list[tuple[int, int]]:

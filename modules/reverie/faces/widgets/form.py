@@ -51,7 +51,7 @@ class Form:
         field, item = self._fields[name], self.controls[name]
         row = [item, _dice(item)] if field.widget == "seed" else [item]
         label = ipywidgets.HTML(f'<label title="{look.esc(field.help)}">{look.esc(field.label)}</label>')
-        box = ipywidgets.VBox([label, ipywidgets.HBox(row)], tooltip=field.help)
+        box = ipywidgets.VBox([label, ipywidgets.HBox(row)])
         box.add_class("rv-field")
         box.add_class(f"rv-field-{name.replace('_', '-')}")
         if wide or field.widget == "textarea":

@@ -24,7 +24,7 @@ class GenerateTab:
         self.gallery = ipywidgets.GridBox()
         self.gallery.add_class("rv-gallery")
         self._empty = ipywidgets.HTML('<p class="rv-empty">Pictures appear here. Try: two boats on a river, night, full moon</p>')
-        head, self.scheme = look.header("Generate", "A prompt becomes pictures.")
+        head, self.scheme = look.header("A prompt becomes pictures.")
         buttons = ipywidgets.HBox([self.runner.draw, self.runner.cancel])
         buttons.add_class("rv-buttons")
         left = ipywidgets.VBox([self.form.widget, buttons, self.runner.words, self.runner.bar])

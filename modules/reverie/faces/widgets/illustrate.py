@@ -32,7 +32,7 @@ class IllustrateTab:
         self.upload = ipywidgets.FileUpload(accept=".md,.txt,.markdown", multiple=True, description="Upload a text")
         self.upload.observe(self._uploaded, "value")
         self.board = ipywidgets.HTML()
-        head, self.scheme = look.header("Illustrate", "Chapters become scenes, pictures and a storyboard. Read the scenes, change what you like, draw.")
+        head, self.scheme = look.header("Chapters become scenes, pictures and a storyboard. Read the scenes, change what you like, draw.")
         buttons = ipywidgets.HBox([self.upload, self.read, self.runner.draw, self.runner.cancel])
         buttons.add_class("rv-buttons")
         running = ipywidgets.HBox([self.runner.preview, ipywidgets.VBox([self.runner.words, self.runner.bar])])

@@ -32,13 +32,13 @@ def style_widget():
     return sheet
 
 
-def header(title: str, line: str):
+def header(line: str):
     """A tab's head: what it does, and the switch between dark and light. Gives back the row and the switch."""
     import ipywidgets
 
     scheme = ipywidgets.ToggleButton(value=False, description="Light", tooltip="Dark or light", icon="adjust")
     scheme.add_class("rv-scheme")
-    words = ipywidgets.HTML(f"<h2>{esc(title)}</h2><p>{esc(line)}</p>")
+    words = ipywidgets.HTML(f"<p>{esc(line)}</p>")
     row = ipywidgets.HBox([words, scheme])
     row.add_class("rv-head")
     return row, scheme

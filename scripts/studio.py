@@ -1,0 +1,31 @@
+"""Cell 5: the studio. Tabs to work in where somebody looks; else the run that the parameters ask for."""
+
+from __future__ import annotations
+
+import cells
+
+
+def main(namespace: dict) -> None:
+    """`namespace` is the notebook's globals(); its plain values that a pipeline knows fill the forms or drive the run."""
+    given = cells.parameters(namespace)
+    with cells.plainly():
+        from reverie.faces import widgets
+
+        parameters = {**cells.chosen(given), **given}
+        if cells.headless():
+            cells.check(given)
+            tell(widgets.run_headless(parameters))
+        else:
+            cells.show(widgets.studio_tabs(parameters))
+
+
+def tell(summary: dict) -> None:
+    """Where the results lie; the run has written the same to storage/outputs/runs/last.json."""
+    pictures = summary.get("pictures", [])
+    print(f"{len(pictures)} pictures in {summary.get('seconds', 0):.0f} s")
+    if summary.get("storyboard"):
+        print(f"storyboard: {summary['storyboard']}")
+
+
+if __name__ == "__main__":
+    main({})

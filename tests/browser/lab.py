@@ -1,0 +1,100 @@
+"""A real JupyterLab on a loopback port, and headless Chromium looking at it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_ARGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
+    "--disable-extensions", "--disable-sync", "--no-first-run", "--mute-audio",
+]
+START_S, STOP_S = 90, 10
+
+
+@contextlib.contextmanager
+def server(folder: Path, storage: Path):
+    """JupyterLab serving `folder`; yields a function from a file's name to its address. Gone when this ends."""
+    port, token, home = _free_port(), secrets.token_hex(16), folder / ".home"
+    home.mkdir()
+    env = os.environ | {
+        "PYTHONPATH": str(ROOT / "modules"), "REVERIE_STORAGE": str(storage), "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
+        "JUPYTER_RUNTIME_DIR": str(home), "IPYTHONDIR": str(home), "JUPYTERLAB_SETTINGS_DIR": str(_quiet_settings(home)), "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    with open(folder / "lab.log", "wb") as log:
+        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_until_up(process, f"http://127.0.0.1:{port}/api/status?token={token}", folder / "lab.log")
+            yield lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}?token={token}&reset"
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_S)
+
+
+@contextlib.contextmanager
+def browser():
+    """Headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+def write_notebook(path: Path, *cells: str) -> Path:
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+    return path
+
+
+def _quiet_settings(home: Path) -> Path:
+    """No news, no update check: nothing but the notebook on the page, and nothing asks the network."""
+    folder = home / "settings"
+    target = folder / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    target.parent.mkdir(parents=True)
+    target.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    return folder
+
+
+def _wait_until_up(process: subprocess.Popen, address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,241 @@
+"""The diffusers engine on small models of the real architectures: SD1.5, SDXL, and the embedded model's layout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from reverie import models
+from reverie.engines import _schedulers, open_engine
+from reverie.errors import BadInput, Cancelled, EngineFailed, OutOfMemory, WorkerDied
+from reverie.settings import Settings
+from reverie.types import Task
+
+import small
+from contract import EngineContract, Heard, difference, never
+
+QUIET = lambda progress: None
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Settings:
+    """An installation whose configurations are small, with one small model of each kind in its storage."""
+    root = tmp_path_factory.mktemp("house")
+    settings = Settings(root=root, storage=root / "storage")
+    small.small_assets(root)
+    folders = settings.models / "diffusers"
+    small.pocket(folders / "sketch")
+    small.sd15(folders / "fifteen")
+    small.sdxl(folders / "large")
+    files = settings.models / "checkpoints"
+    files.mkdir(parents=True)
+    small.single_file(folders / "fifteen", files / "fifteen-file.safetensors")
+    small.single_file(folders / "large", files / "large-file.safetensors")
+    return settings
+
+
+@pytest.fixture(scope="module")
+def engine(house):
+    engine = open_engine("diffusers", house, device="cpu")
+    yield engine
+    engine.close()
+
+
+def a_task(**changes) -> Task:
+    values = dict(prompt="a red house at dawn", model="sketch", width=64, height=64, steps=4, seed=5, sampler="euler")
+    return Task(**{**values, **changes})
+
+
+class TestDiffusersEngine(EngineContract):
+    @pytest.fixture
+    def engine(self, engine):
+        return engine
+
+    @pytest.fixture
+    def task(self):
+        return a_task()
+
+
+@pytest.mark.parametrize("name", ["fifteen", "large", "fifteen-file", "large-file"])
+def test_each_family_and_layout_draws(engine, name):
+    pictures = engine.run(a_task(model=name, width=64, height=96, steps=2, count=2), [], QUIET, never)
+    assert [p.image.size for p in pictures] == [(64, 96)] * 2
+    assert difference(pictures[0].image, pictures[1].image) > 1
+
+
+@pytest.mark.parametrize("folder, file", [("fifteen", "fifteen-file"), ("large", "large-file")])
+def test_a_single_file_draws_what_its_folder_draws(engine, folder, file):
+    (one,) = engine.run(a_task(model=folder), [], QUIET, never)
+    (other,) = engine.run(a_task(model=file), [], QUIET, never)
+    assert difference(one.image, other.image) < 2
+
+
+@pytest.mark.parametrize("name", ["fifteen", "large"])
+def test_image_to_image_and_inpaint_of_each_family(engine, name, tmp_path):
+    start, mask = tmp_path / "start.png", tmp_path / "mask.png"
+    Image.new("RGB", (80, 60), (200, 40, 40)).save(start)
+    Image.new("L", (64, 64), 0).save(mask)
+    (changed,) = engine.run(a_task(model=name, kind="img2img", denoise=0.5), [start], QUIET, never)
+    (kept,) = engine.run(a_task(model=name, kind="inpaint", denoise=1.0), [start, mask], QUIET, never)
+    assert changed.image.size == kept.image.size == (64, 64)
+
+
+def test_denoise_so_low_that_no_step_is_left_still_makes_a_picture(engine, tmp_path):
+    start = tmp_path / "start.png"
+    Image.new("RGB", (64, 64), (20, 40, 140)).save(start)
+    assert engine.run(a_task(kind="img2img", denoise=0.01), [start], QUIET, never)
+
+
+def test_image_to_image_without_a_picture_is_refused(engine):
+    with pytest.raises(BadInput, match="start picture"):
+        engine.run(a_task(kind="img2img"), [], QUIET, never)
+
+
+def test_a_broken_start_picture_is_refused(engine, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n not really")
+    with pytest.raises(BadInput, match="cannot be read as a picture"):
+        engine.run(a_task(kind="img2img"), [tmp_path / "broken.png"], QUIET, never)
+
+
+def test_a_kind_it_cannot_do_is_refused(engine):
+    with pytest.raises(BadInput, match="txt2img"):
+        engine.run(a_task(kind="upscale"), [], QUIET, never)
+
+
+def test_guidance_of_one_leaves_the_negative_prompt_out(engine):
+    plain, negative = (
+        engine.run(a_task(cfg=1.0, negative=text), [], QUIET, never)[0].image for text in ("", "a blue boat")
+    )
+    assert difference(plain, negative) == 0
+
+
+@pytest.mark.parametrize("sampler", _schedulers.names())
+def test_every_sampler_in_the_table_draws(engine, sampler):
+    assert engine.run(a_task(sampler=sampler, steps=4, width=32, height=32), [], QUIET, never)
+
+
+def test_a_worker_killed_in_the_middle_says_so_and_the_next_run_works(engine):
+    engine.run(a_task(), [], QUIET, never)
+    pid = engine.pid
+
+    def kill(progress):
+        if progress.fraction > 0:
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(WorkerDied, match="SIGKILL.*out of memory"):
+        engine.run(a_task(steps=30), [], kill, never)
+    assert engine.run(a_task(), [], QUIET, never)
+    assert engine.pid != pid
+
+
+def test_the_worker_ends_when_the_engine_closes(engine):
+    engine.run(a_task(), [], QUIET, never)
+    pid = engine.pid
+    engine.close()
+    assert engine.pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_failing_listener_does_not_leave_the_job_running(engine):
+    def fail(progress):
+        raise RuntimeError("the listener failed")
+
+    with pytest.raises(RuntimeError, match="listener"):
+        engine.run(a_task(steps=1000), [], fail, never)
+    begun = time.monotonic()
+    engine.run(a_task(), [], QUIET, never)
+    assert time.monotonic() - begun < 8
+
+
+def test_two_threads_share_one_engine_and_each_gets_its_own_picture(engine):
+    seeds, found = [3, 4], {}
+    alone = {seed: engine.run(a_task(seed=seed), [], QUIET, never)[0].image for seed in seeds}
+
+    def work(seed):
+        found[seed] = engine.run(a_task(seed=seed), [], QUIET, never)[0].image
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in seeds]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert all(difference(found[seed], alone[seed]) == 0 for seed in seeds)
+
+
+def test_a_size_beyond_memory_is_refused_before_loading_and_names_one_that_fits(house):
+    engine = open_engine("diffusers", house, device="cpu", memory_gb=1.0)
+    heard = Heard()
+    with pytest.raises(OutOfMemory, match=r"The largest that fits now is \d+x\d+"):
+        engine.run(a_task(model="fifteen", width=16384, height=16384), [], heard, never)
+    assert not any("loading" in p.note for p in heard.all)
+    engine.close()
+
+
+def test_running_out_of_memory_in_a_step_ends_the_job_and_not_the_worker(house):
+    engine = open_engine("diffusers", house, device="cpu", memory_gb=64, hard_limit_gb=1.5)
+    engine.run(a_task(), [], QUIET, never)
+    pid = engine.pid
+    with pytest.raises(OutOfMemory, match="smaller"):
+        engine.run(a_task(model="fifteen", width=4096, height=4096, steps=1), [], QUIET, never)
+    assert engine.run(a_task(), [], QUIET, never)
+    assert engine.pid == pid
+    engine.close()
+
+
+def test_a_folder_with_broken_weights_is_an_engine_failure_with_its_path(engine, house):
+    broken = house.models / "diffusers" / "broken"
+    shutil.copytree(house.models / "diffusers" / "sketch", broken)
+    (broken / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel", "in_channels": 3}')
+    with pytest.raises(EngineFailed, match="broken"):
+        engine.run(a_task(model="broken"), [], QUIET, never)
+    shutil.rmtree(broken)
+
+
+def test_cancel_is_heard_while_a_step_is_still_running(engine):
+    begun = time.monotonic()
+    asked = []
+
+    def cancelled():
+        asked.append(time.monotonic())
+        return len(asked) > 3
+
+    with pytest.raises(Cancelled):
+        engine.run(a_task(steps=1000), [], QUIET, cancelled)
+    assert time.monotonic() - begun < 5
+
+
+def test_bf16_draws_nearly_what_float32_draws(house):
+    pictures = []
+    for dtype in ("float32", "bfloat16"):
+        engine = open_engine("diffusers", house, device="cpu", dtype=dtype)
+        pictures.append(engine.run(a_task(steps=6), [], QUIET, never)[0].image)
+        engine.close()
+    assert difference(*pictures) < 6
+
+
+def test_a_long_prompt_says_how_much_of_it_is_read(engine):
+    heard = Heard()
+    engine.run(a_task(prompt="a red house " * 40), [], heard, never)
+    assert any("tokens" in p.note for p in heard.all)
+
+
+def test_the_worker_writes_nothing_of_libraries_into_the_pipe_but_into_its_log(engine, house):
+    engine.run(a_task(), [], QUIET, never)
+    assert engine.log_file.is_file() and Path(house.storage) in engine.log_file.parents
+
+
+def test_models_in_the_house_have_their_families(house):
+    families = {m.id: m.family for m in models.all(house) if m.here}
+    assert families == {
+        "sketch": "pocket",
+        "fifteen": "sd15",
+        "large": "sdxl",
+        "fifteen-file": "sd15",
+        "large-file": "sdxl",
+    }

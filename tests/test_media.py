@@ -1,0 +1,76 @@
+"""Files are whole or not there."""
+
+import os
+import subprocess
+
+import pytest
+from PIL import Image
+
+from reverie import media
+from reverie.errors import BadInput, StoreFailed
+
+
+def test_broken_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a.txt"
+    media.write_text(target, "old")
+    with pytest.raises(RuntimeError), media.staged(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_place_replaces_and_does_not_share_a_later_change(tmp_path):
+    source, target = tmp_path / "s", tmp_path / "t"
+    media.write_text(source, "one")
+    media.place(source, target)
+    media.write_text(source, "two")
+    assert target.read_text() == "one"
+    media.place(source, target)
+    assert target.read_text() == "two"
+
+
+def test_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreFailed, match="cannot be written.*Choose another folder"):
+        media.write_text(tmp_path / "file" / "below" / "a.txt", "x")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 1 MB; skipped where we may not mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, timeout=10)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True, timeout=10)
+
+
+def test_full_disk_is_one_sentence_and_keeps_what_is_finished(small_disk):
+    media.write_bytes(small_disk / "first", b"x" * 400_000)
+    with pytest.raises(StoreFailed, match="The disk is full: second.*what is finished is kept"):
+        media.write_bytes(small_disk / "second", b"x" * 900_000)
+    assert os.listdir(small_disk) == ["first"]
+
+
+def test_enlarge_is_a_whole_multiple_and_leaves_large_pictures_alone():
+    assert media.enlarge(Image.new("RGB", (128, 96))).size == (512, 384)
+    assert media.enlarge(Image.new("RGB", (200, 100))).size == (600, 300)
+    large = Image.new("RGB", (1344, 768))
+    assert media.enlarge(large) is large
+
+
+def test_cut_picture_is_told_from_a_whole_one(tmp_path):
+    path = tmp_path / "p.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    assert media.open_picture(path).mode == "RGB"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(BadInput, match="whole PNG"):
+        media.open_picture(path)
+
+
+def test_contact_sheet_has_a_tile_for_each(tmp_path):
+    paths = [tmp_path / f"{n}.png" for n in range(5)]
+    [Image.new("RGB", (64, 32), (n * 40, 0, 0)).save(path) for n, path in enumerate(paths)]
+    assert media.contact_sheet(paths, columns=4, tile=64).size == (256, 128)
