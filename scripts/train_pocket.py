@@ -44,7 +44,9 @@ def scenes_ready() -> data.Scenes:
     """The drawn part of the training set."""
     if not (data.FOLDER / "meta.json").exists():
         raise SystemExit("nothing is drawn yet: run --stage data first")
-    return data.Scenes()
+    scenes = data.Scenes()
+    scenes.refresh()
+    return scenes
 
 
 def trained_vae(args):

@@ -33,7 +33,8 @@ def staged(path: Path):
             raise StoreFailed(f"{path.parent} cannot be written ({error.strerror}).", "Choose another folder, or change its permissions.") from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> Path:

@@ -20,7 +20,7 @@ CHROMIUM_ARGS = [
     "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
     "--disable-extensions", "--disable-sync", "--no-first-run", "--mute-audio",
 ]
-START_S, STOP_S = 90, 10
+START_S, STOP_S = 240, 20
 
 
 @contextlib.contextmanager
