@@ -10,7 +10,7 @@ from pathlib import Path
 import installing
 
 NOISE = re.compile(
-    r"Input Notebook|Output Notebook|Passed unknown parameter|Input notebook does not contain|Executing notebook with kernel|\[IPKernelApp\]|"
+    r"Input Notebook|Working directory|Output Notebook|Passed unknown parameter|Input notebook does not contain|Executing notebook with kernel|\[IPKernelApp\]|"
     r"Ending Cell|Black is not installed|0\.00s - |<IPython|HTML\(|VBox\(|HBox\(|Output\(|Traceback|  File |papermill\.exceptions|^\s*\^|^-{20}|Exception encountered"
 )
 

@@ -255,7 +255,7 @@ def brings_cuda(target: Target, pin: str) -> bool:
     """Whether the default index's torch for this machine needs NVIDIA's libraries."""
     report = STORAGE / "cache" / "torch-report.json"
     report.parent.mkdir(parents=True, exist_ok=True)
-    code, lines = run([*target.pip, "install", "-q", "--dry-run", "--no-deps", "--report", str(report), pin], INSTALL_S)
+    code, lines = run([*target.pip, "install", "--dry-run", "--no-deps", "--report", str(report), pin], INSTALL_S)
     if code:
         raise failed("torch could not be found.", lines, network_step(lines))
     needs = json.loads(report.read_text("utf-8"))["install"][0]["metadata"].get("requires_dist", [])
@@ -278,7 +278,9 @@ def install_rest(target: Target, groups: tuple[str, ...]) -> None:
 
 def network_step(lines: list[str]) -> str:
     text = "\n".join(lines)
-    if re.search(r"NewConnectionError|Name or service|Temporary failure|ConnectTimeout|Read timed out|ProxyError|Max retries", text):
+    index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple/")
+    cut_off = "from versions: none" in text and not reachable(index)  # pip keeps quiet about it when told not to try again
+    if cut_off or re.search(r"NewConnectionError|Name or service|Temporary failure|ConnectTimeout|Read timed out|ProxyError|Max retries", text):
         return "There is no way to the package index: check the network (or HTTPS_PROXY), then call this again; what is finished stays."
     if "No space left" in text:
         return "The disk is full: free some space, then call this again; what is finished stays."

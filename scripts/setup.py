@@ -25,7 +25,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from installing import ROOT, SHORT_S, Halt, Target, alone, failed, hosted, run, say, set_up
+from installing import ROOT, SHORT_S, Halt, Target, alone, failed, hosted, is_done, run, say, set_up
 
 TEST_S = 3600
 
@@ -107,6 +107,11 @@ def notebook() -> None:
     say(f"SD-Reverie {__version__} in {ROOT}, Python {target.version}: {kind}.")
 
 
+def is_done_here() -> bool:
+    """Whether the running Python is set up already."""
+    return is_done(choose_target(None, no_venv=True), ())
+
+
 def load(name: str):
     """The script `scripts/NAME.py` as a module (their names have dashes)."""
     spec = importlib.util.spec_from_file_location(name.replace("-", "_"), ROOT / "scripts" / f"{name}.py")
@@ -146,12 +151,13 @@ def main(argv: list[str] | None = None) -> int:
     target = choose_target(given.venv, given.no_venv)
     with alone(target.packages):
         set_up(target, ("test",) if given.test else (), given.again)
-    if given.test and (code := test(target, given.pytest)):
-        return code
+    if given.test:
+        code = test(target, given.pytest)
+        if code or not given.run:
+            return code
     if given.run:
         return load("headless").run_notebook(target, given.p)
-    if not given.test:
-        say(f"Ready. Next:\n  {target.scripts / 'reverie'} --help\n  python3 scripts/setup.py --run\n  {target.python} -m jupyter lab notebook/Reverie.ipynb")
+    say(f"Ready. Next:\n  {target.scripts / 'reverie'} --help\n  python3 scripts/setup.py --run\n  {target.python} -m jupyter lab notebook/Reverie.ipynb")
     return 0
 
 

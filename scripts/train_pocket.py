@@ -92,6 +92,13 @@ def stage_vae(args, minutes) -> None:
     say(f"autoencoder: {train_vae.report(vae.cpu(), scenes)}")
 
 
+def first_words():
+    """A text encoder: with the head start of an earlier run where there is one."""
+    from transformers import CLIPTextModel
+    folder = RUN / "words"
+    return CLIPTextModel.from_pretrained(folder) if folder.exists() else networks.build_text_encoder()
+
+
 def stage_unet(args, minutes) -> None:
     """Trains text encoder and unet."""
     from scripts.pocket import train_unet
@@ -101,21 +108,20 @@ def stage_unet(args, minutes) -> None:
     if args.start == "assets":
         unet, text, _ = networks.load_parts()
     else:
-        unet, text = networks.build_unet(), networks.build_text_encoder()
+        unet, text = networks.build_unet(), first_words()
     resuming = args.resume and checkpoint.exists()
     if not resuming and args.start != "assets":
         train_unet.learn_words(text, scenes, args.word_seconds, log=say)
-    state = train_unet.State(unet, text, args.device)
+        text.save_pretrained(RUN / "words")
+    workers = data.threads() if args.device == "cpu" else 1
+    state = train_unet.State(unet, text, args.device, workers)
     if resuming:
         state.load(checkpoint)
-        say(f"goes on from step {state.step}, {state.seconds:.0f} s")
-
-    def publish(state) -> None:
-        folders = [RUN / "pipeline", *([networks.MODEL] if args.publish else [])]
-        for folder in folders:
-            networks.save_pipeline(state.average["unet"], state.average["text"], vae, folder)
-
-    train_unet.train(minutes, scenes, state, RUN, publish, args.device, batch=args.batch, log=say)
+        say(f"goes on from step {int(state.clock[0])}, {float(state.clock[1]):.0f} s")
+    folders = [RUN / "pipeline", *([networks.MODEL] if args.publish else [])]
+    saving = train_unet.saver(RUN, vae, folders, minutes)
+    nets = state.bundle(unet, text, args.device)
+    train_unet.train(minutes, state, nets, saving, args.device, args.batch)
 
 
 def stage_grader(args, minutes) -> None:

@@ -56,8 +56,7 @@ def picture_uri(path) -> tuple[str, int, int]:
     """A picture as a WebP data URI between MIN_WIDTH and MAX_WIDTH wide, with its width and height in pixels."""
     from PIL import Image
 
-    with Image.open(path) as source:
-        picture = source.convert("RGB")
+    picture = media.open_picture(path)
     width = min(max(picture.width, MIN_WIDTH), MAX_WIDTH)
     if width != picture.width:
         height = max(1, round(picture.height * width / picture.width))

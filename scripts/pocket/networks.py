@@ -15,9 +15,9 @@ LENGTH = 64                       # tokens of a prompt
 SPECIAL = ("<unk>", "<bos>", "<pad>", "<eos>")      # CLIP reads an `eos_token_id` of 2 in an old way: eos is 3
 LATENT = 4                        # channels of a latent; 128x128 pixels are 32x32 of them
 GRID = 32
-WIDTHS = (32, 64, 160, 256)       # of the unet at 32, 16, 8 and 4 latents a side
+WIDTHS = (32, 64, 128, 256)       # of the unet at 32, 16, 8 and 4 latents a side
 ATTENTION = (False, True, True, False)              # cross-attention by level; the 4x4 middle has it too
-HEADS = (1, 2, 5, 8)
+HEADS = (1, 2, 4, 8)
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 TEXT = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
 

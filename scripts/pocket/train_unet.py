@@ -16,6 +16,7 @@ from scripts.pocket.grade import HEADS, labels
 from scripts.pocket.scenes import caption, full_caption
 
 BATCH, RATE, WARM, DECAY, AVERAGE = 24, 8e-4, 150, .4, .999
+BETAS = (.9, .99)
 BLIND = 985                       # from this step on the input is noise alone, as at the start of sampling
 BLIND_SHARE = .04
 STEP_CENTRE, STEP_WIDTH = .5, 1.1  # logit-normal choice of the noise step, biased towards noise
@@ -31,7 +32,7 @@ def learn_words(text_encoder, scenes: Scenes, seconds: float, batch: int = 64, l
         some = [scenes.scenes[rng.randrange(len(scenes.scenes))] for _ in range(batch)]
         texts = [full_caption(scene) if rng.random() < .5 else caption(scene, rng) for scene in some]
         texts = [stray(text, rng) if rng.random() < .15 else text for text in texts]
-        ids = torch.tensor([encode(text, 48) for text in texts])
+        ids = torch.tensor([encode(text, 40) for text in texts])
         state = text_encoder(ids).pooler_output
         wanted = {name: torch.tensor([labels(scene)[name] for scene in some]) for name in HEADS}
         loss = sum(F.cross_entropy(heads[name](state), wanted[name], ignore_index=-1) for name in HEADS)
@@ -39,7 +40,7 @@ def learn_words(text_encoder, scenes: Scenes, seconds: float, batch: int = 64, l
         loss.backward()
         optimizer.step()
         step += 1
-        if step % 100 == 0:
+        if step % 50 == 0:
             right = {name: ((heads[name](state).argmax(1) == wanted[name]).float()[wanted[name] >= 0]).mean().item()
                      for name in HEADS}
             log(f"words step {step} loss {loss.item():.3f} least {min(right.items(), key=lambda kv: kv[1])}")
@@ -61,38 +62,95 @@ def noisy(latents, steps, alphas, generator):
 
 
 class State:
-    """All that training carries along: networks, their running averages, the optimizer and the clock."""
+    """Networks whose weights lie in flat vectors, which several worker processes can share.
 
-    def __init__(self, unet, text_encoder, device: str = "cpu"):
-        self.nets = nn.ModuleDict({"unet": unet, "text": text_encoder}).to(device)
-        self.nets["unet"].to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.nets).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.nets.parameters(), RATE, betas=(.9, .99), weight_decay=.01, fused=True)
-        self.step, self.seconds = 0, 0.0
+    `weights`, `average` and the two moments have one value per parameter, `grads` has a row per worker. Each worker
+    computes the gradients of its own pictures and updates its own part of the vectors.
+    """
+
+    def __init__(self, unet, text_encoder, device: str = "cpu", workers: int = 1):
+        nets = self.bundle(unet, text_encoder, device)
+        self.weights = torch.cat([flat(p.data) for p in nets.parameters()])
+        self.average, self.first, self.second = self.weights.clone(), *(torch.zeros_like(self.weights) for _ in range(2))
+        self.grads = torch.zeros(workers, len(self.weights), device=device)
+        self.clock = torch.zeros(2, dtype=torch.float64)          # steps done, seconds trained
+        self.norms = torch.zeros(workers, dtype=torch.float64)
+        if device == "cpu":
+            for tensor in (self.weights, self.average, self.first, self.second, self.grads, self.clock, self.norms):
+                tensor.share_memory_()
+
+    @staticmethod
+    def bundle(unet, text_encoder, device: str = "cpu") -> nn.ModuleDict:
+        """Both networks together, laid out for convolutions over channels."""
+        nets = nn.ModuleDict({"unet": unet, "text": text_encoder}).to(device)
+        nets["unet"].to(memory_format=torch.channels_last)
+        return nets
+
+    def bind(self, nets: nn.ModuleDict, worker: int = 0) -> nn.ModuleDict:
+        """Makes the networks' weights and gradients views of the vectors."""
+        start = 0
+        for parameter in nets.parameters():
+            stop = start + parameter.numel()
+            parameter.data = shaped(self.weights[start:stop], parameter)
+            parameter.grad = shaped(self.grads[worker, start:stop], parameter)
+            start = stop
+        return nets
+
+    def averaged(self, nets: nn.ModuleDict) -> nn.ModuleDict:
+        """A copy of the networks with the running average of the weights."""
+        twin, start = copy.deepcopy(nets).cpu().requires_grad_(False), 0
+        for parameter in twin.parameters():
+            parameter.data = shaped(self.average[start:start + parameter.numel()].cpu(), parameter).clone()
+            start += parameter.numel()
+        return twin
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint in one step."""
         part = path.with_suffix(".part")
-        torch.save({"nets": self.nets.state_dict(), "average": self.average.state_dict(), "step": self.step,
-                    "optimizer": self.optimizer.state_dict(), "seconds": self.seconds}, part)
+        torch.save({name: getattr(self, name) for name in KEPT}, part)
         part.replace(path)
 
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint."""
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        self.nets.load_state_dict(stored["nets"])
-        self.average.load_state_dict(stored["average"])
-        self.optimizer.load_state_dict(stored["optimizer"])
-        self.step, self.seconds = stored["step"], stored["seconds"]
+        for name in KEPT:
+            getattr(self, name).copy_(stored[name])
 
-    def update(self) -> None:
-        """Takes an optimizer step and moves the running average."""
-        nn.utils.clip_grad_norm_(self.nets.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        keep = min(AVERAGE, (1 + self.step) / (20 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.nets.parameters()), 1 - keep)
+    def update(self, rate: float, worker: int, wait) -> None:
+        """One AdamW step on this worker's part of the vectors; `wait` lets every worker come to the same point."""
+        workers, step = len(self.grads), int(self.clock[0]) + 1
+        size = -(-len(self.weights) // workers)
+        part = slice(worker * size, (worker + 1) * size)
+        wait()
+        grad = self.grads[:, part].mean(0)
+        self.norms[worker] = grad.square().sum()
+        wait()
+        grad.mul_(min(1.0, 1 / (float(self.norms.sum()) ** .5 + 1e-6)))
+        self.first[part].lerp_(grad, 1 - BETAS[0])
+        self.second[part].mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
+        size_of = (self.second[part] / (1 - BETAS[1] ** step)).sqrt_().add_(1e-8)
+        self.weights[part].mul_(1 - .01 * rate).addcdiv_(self.first[part], size_of, value=-rate / (1 - BETAS[0] ** step))
+        self.average[part].lerp_(self.weights[part], 1 - min(AVERAGE, (1 + step) / (20 + step)))
+        self.grads[worker].zero_()
+        if worker == 0:
+            self.clock[0] = step
+        wait()
+
+
+KEPT = ("weights", "average", "first", "second", "clock")
+
+
+def flat(tensor: torch.Tensor) -> torch.Tensor:
+    """Values of a tensor in the order in which memory holds them; 4-D tensors with the channels last."""
+    return (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).reshape(-1).float()
+
+
+def shaped(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The inverse of `flat`, as a view."""
+    if like.ndim != 4:
+        return values.view(like.shape)
+    o, i, h, w = like.shape
+    return values.view(o, h, w, i).permute(0, 3, 1, 2)
 
 
 def rate_at(step: int, share: float) -> float:
@@ -100,44 +158,97 @@ def rate_at(step: int, share: float) -> float:
     return RATE * min(1.0, (step + 1) / WARM, max(0.0, (1 - share) / DECAY))
 
 
-def train(minutes: float, scenes: Scenes, state: State, run: Path, publish, device: str = "cpu", every: float = 180,
-          batch: int = BATCH, log=print) -> None:
-    """Trains until the clock of `state` reaches `minutes`; pauses of the whole process do not count."""
+def batch_loss(nets, scenes, latents, alphas, chance, batch: int, device: str):
+    """Squared error of the velocity over one fresh batch."""
+    rng, numbers, generator = chance
+    rows = numbers.integers(0, len(latents), batch)
+    clean = torch.from_numpy(latents[rows]).to(device, torch.float32)
+    steps = noise_steps(batch, generator)
+    steps[torch.rand(batch, generator=generator) < BLIND_SHARE] = 999
+    steps = steps.to(device)
+    ids = captions([scenes.scenes[row] for row in rows], rng, networks.LENGTH).to(device)
+    x, wanted = noisy(clean, steps, alphas, generator)
+    with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+        states = nets["text"](ids).last_hidden_state
+        out = nets["unet"](x.contiguous(memory_format=torch.channels_last), steps, states).sample
+    return F.mse_loss(out.float(), wanted)
+
+
+def work(worker: int, state: State, nets, wait, minutes: float, batch: int, device: str, saving, log=print) -> None:
+    """One worker's training loop; worker 0 keeps the clock, logs and saves."""
+    scenes = Scenes()
+    scenes.refresh()
     latents, alphas = scenes.latents(networks.LATENT), networks.alphas(device)
-    rng, numbers = random.Random(f"train/{state.step}"), np.random.default_rng(state.step)
-    generator = torch.Generator().manual_seed(1000 + state.step)
-    unet, text = state.nets["unet"].train(), state.nets["text"].train()
-    saved, shown, losses, clock = state.seconds, state.seconds, [], time.time()
-    while state.seconds < 60 * minutes:
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate_at(state.step, state.seconds / 60 / minutes)
-        rows = numbers.integers(0, len(latents), batch)
-        clean = torch.from_numpy(latents[rows]).to(device, torch.float32)
-        steps = noise_steps(batch, generator)
-        blind = torch.rand(batch, generator=generator) < BLIND_SHARE
-        steps[blind] = 999
-        steps = steps.to(device)
-        ids = captions([scenes.scenes[row] for row in rows], rng, networks.LENGTH).to(device)
-        x, wanted = noisy(clean, steps, alphas, generator)
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-            states = text(ids).last_hidden_state
-            out = unet(x.contiguous(memory_format=torch.channels_last), steps, states).sample
-        loss = F.mse_loss(out.float(), wanted)
+    begun = f"{worker}/{int(state.clock[0])}"
+    chance = (random.Random(begun), np.random.default_rng(random.Random(begun).getrandbits(32)),
+              torch.Generator().manual_seed(random.Random(begun).getrandbits(32)))
+    state.bind(nets, worker).train()
+    shown, losses, before = float(state.clock[1]), [], time.time()
+    while state.clock[1] < 60 * minutes:
+        rate = rate_at(int(state.clock[0]), float(state.clock[1]) / 60 / minutes)
+        loss = batch_loss(nets, scenes, latents, alphas, chance, batch, device)
         loss.backward()
-        state.update()
         losses.append(loss.item())
-        now = time.time()
-        state.seconds += min(now - clock, 20.0)
-        clock = now
         if not math.isfinite(losses[-1]):
             raise RuntimeError("the loss is no longer finite")
-        if len(losses) == 50:
-            log(f"unet step {state.step} {state.seconds:.0f} s loss {sum(losses) / 50:.4f} "
-                f"{50 * batch / (state.seconds - shown):.1f} pictures/s")
-            shown, losses = state.seconds, []
-        if state.seconds - saved > every:
-            state.save(run / "unet.pt")
-            publish(state)
-            saved, clock = state.seconds, time.time()
-    state.save(run / "unet.pt")
-    publish(state)
+        state.update(rate, worker, wait)
+        if worker == 0:
+            now = time.time()
+            state.clock[1] += min(now - before, 20.0)
+            before = now
+            if len(losses) == 100:
+                speed = 100 * batch * len(state.grads) / (float(state.clock[1]) - shown)
+                log(f"unet step {int(state.clock[0])} {float(state.clock[1]):.0f} s rate {rate:.1e} "
+                    f"loss {sum(losses) / 100:.4f} {speed:.1f} pictures/s")
+                shown, losses = float(state.clock[1]), []
+            saving(state, nets)
+        wait()
+
+
+def saver(run: Path, vae, folders: list[Path], minutes: float, every: float = 180):
+    """A function that writes a checkpoint and the pipeline every few minutes, and when the time is over."""
+    last = [time.time()]
+
+    def saving(state: State, nets) -> None:
+        if time.time() - last[0] < every and state.clock[1] < 60 * minutes:
+            return
+        state.save(run / "unet.pt")
+        twin = state.averaged(nets)
+        for folder in folders:
+            networks.save_pipeline(twin["unet"], twin["text"], vae, folder)
+        last[0] = time.time()
+
+    return saving
+
+
+def say(text: str) -> None:
+    """A line for the log."""
+    print(time.strftime("%H:%M:%S", time.gmtime()), text, flush=True)
+
+
+def helper(worker: int, state: State, configs, barrier, minutes: float, batch: int) -> None:
+    """A worker process beside the first one: builds the same networks on the shared weights."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+    torch.set_num_threads(1)
+    nets = State.bundle(UNet2DConditionModel.from_config(configs[0]), CLIPTextModel(CLIPTextConfig(**configs[1])))
+    work(worker, state, nets, barrier.wait, minutes, batch, "cpu", lambda *_: None)
+
+
+def train(minutes: float, state: State, nets, saving, device: str = "cpu", batch: int = BATCH, log=say) -> None:
+    """Trains until the clock of `state` reaches `minutes`; pauses of the whole process do not count.
+
+    On the CPU one single-threaded process per core does nearly twice the work of one process with that many threads.
+    """
+    workers = len(state.grads)
+    if workers == 1:
+        work(0, state, nets, lambda: None, minutes, batch, device, saving, log)
+        return
+    context = torch.multiprocessing.get_context("spawn")
+    barrier, configs = context.Barrier(workers), (dict(nets["unet"].config), nets["text"].config.to_dict())
+    helpers = [context.Process(target=helper, daemon=True, args=(i, state, configs, barrier, minutes, batch // workers))
+               for i in range(1, workers)]
+    for process in helpers:
+        process.start()
+    torch.set_num_threads(1)
+    work(0, state, nets, lambda: barrier.wait(600), minutes, batch // workers, device, saving, log)

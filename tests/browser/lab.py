@@ -98,3 +98,12 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def run_cell(page, number: int = 0) -> None:
+    """Run one cell and wait until the kernel has taken it. Keys typed before the kernel is there are lost."""
+    page.locator("#jp-main-statusbar").get_by_text("Idle").first.wait_for()
+    cell = page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    cell.locator(".jp-InputPrompt").get_by_text("[").and_(cell.locator(".jp-InputPrompt:not(:has-text('[ ]'))")).wait_for()

@@ -118,17 +118,18 @@ SMALL = {
     "sdxl": {
         "unet": {
             "block_out_channels": [16, 16, 32],
-            "cross_attention_dim": 64,
+            "cross_attention_dim": 32 + 64,
             "attention_head_dim": [2, 2, 4],
             "transformer_layers_per_block": [1, 1, 2],
             "norm_num_groups": 8,
             "sample_size": 8,
             "addition_time_embed_dim": 8,
-            "projection_class_embeddings_input_dim": 32 + 6 * 8,
+            "projection_class_embeddings_input_dim": 64 + 6 * 8,
         },
         "vae": _VAE,
         "text_encoder": _TEXT,
-        "text_encoder_2": {**_TEXT, "hidden_act": "gelu"},
+        # Another width than the first one's, as in the real model: that is how a loader tells them apart.
+        "text_encoder_2": {**_TEXT, "hidden_act": "gelu", "hidden_size": 64, "projection_dim": 64},
     },
 }
 

@@ -39,6 +39,9 @@ def load(model: Model, device: _device.Device, assets: Path):
         raise EngineFailed(
             f"Model '{model.id}' cannot be loaded: {_first_line(error)}.", f"Fetch it again, or look at {model.path}."
         ) from error
+    for name, part in pipe.components.items():
+        if hasattr(part, "parameters") and any(weight.is_meta for weight in part.parameters()):
+            raise EngineFailed(f"Model '{model.id}' lacks weights of its {name}.", f"Fetch it again: {model.path}")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -123,10 +123,14 @@ def show(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=2))
     else:
-        for finding in findings:
-            mark = click.style("ok  ", fg="green") if finding.ok else click.style("warn", fg="yellow")
-            click.echo(f"{mark}  {finding.name:<9} {finding.found}" + ("" if finding.ok else f"\n                {finding.next_step}"))
+        tell(findings)
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def tell(findings: list[Finding]) -> None:
+    for finding in findings:
+        mark = click.style("ok  ", fg="green") if finding.ok else click.style("warn", fg="yellow")
+        click.echo(f"{mark}  {finding.name:<9} {finding.found}" + ("" if finding.ok else f"\n{' ' * 16}{finding.next_step}"))
 
 
 def _try(check, settings) -> Finding:

@@ -108,10 +108,11 @@ class Bar(Lines):
 def closing(outcome) -> list[str]:
     """The last lines of a run: what there is now, where it lies, what failed."""
     summary, number = outcome.summary, len(outcome.pictures)
-    if not number and not outcome.failed:
-        return ["Nothing was drawn (dry run)."] if outcome.plan else ["Nothing to draw."]
+    kept = len(summary.get("pictures", ())) - number
+    if not number and not outcome.failed and kept <= 0:
+        return ["Dry run: nothing was drawn." if outcome.plan else "There was nothing to draw."]
     seconds = f" in {summary['seconds']:.1f} s" if summary.get("seconds") else ""
-    lines = [f"{number} picture{'' if number == 1 else 's'}{seconds}."]
+    lines = [f"{number} picture{'' if number == 1 else 's'} drawn{seconds}" + (f", {kept} kept from before." if kept > 0 else ".")]
     if outcome.failed:
         lines.append(f"{len(outcome.failed)} could not be made (see above); run it again to try only those.")
     if summary.get("storyboard"):

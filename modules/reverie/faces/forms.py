@@ -37,7 +37,7 @@ class Field:
     @property
     def when_unset(self) -> str:
         """What leaving it alone means, taken from the help: `the model's own` of `denoising steps; 0: the model's own`."""
-        mark = "empty" if self.default == "" else str(self.default)
+        mark = "empty" if self.default == "" else f"{self.default:g}" if self.type is float and self.default is not None else str(self.default)
         found = re.search(rf"(?<![\w-]){re.escape(mark)}: ([^;]+)", self.help)
         return found[1].strip() if found else ""
 

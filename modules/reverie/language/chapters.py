@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reverie.errors import BadInput
 from reverie.language import numbers
+from reverie.language.encodings import decode
 
 SUFFIXES = (".md", ".markdown", ".txt")
-_SKIPPED = re.compile(r"(readme|licen[cs]e|copying|contributing|changelog|notes?|outline|synopsis)\b", re.I)
+_SKIPPED = re.compile(r"(readme|licen[cs]e|copying|contributing|changelog)\b.*|notes?|outline|synopsis", re.I)
 
 _NUMBER = numbers.PATTERN
 _SEPARATED = rf"(?P<number>{_NUMBER})\s*(?:[.:)—–-]+\s*(?P<title>.*))?"
@@ -73,33 +73,10 @@ def pick(chapters: list[Chapter], wanted) -> list[Chapter]:
     return [c for c in chapters if c.number in set(wanted)]
 
 
-def decode(data: bytes, name: str = "the file") -> str:
-    """Text of a file in UTF-8, UTF-16 with its mark, Windows-1252, or a mixture; BadInput for a binary file."""
-    for mark, encoding in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
-        if data.startswith(mark):
-            text = data.decode(encoding, errors="replace")
-            break
-    else:
-        text = data.decode("utf-8", errors="reverie-windows-1252")
-    controls = sum(1 for c in text[:65536] if c < " " and c not in "\t\n\r\f\v\x1a")
-    if "\0" in text[:65536] or controls > 2 + len(text[:65536]) // 200:
-        raise BadInput(f"'{name}' is not a text file.", "Export the book as .md or .txt and give that.")
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\x1a", "")
-
-
-def _windows_1252(error):
-    # Old editors paste Windows-1252 quotes into UTF-8 files: only the bytes that are not UTF-8 are read that way.
-    bad = error.object[error.start:error.end]
-    return bad.decode("cp1252", errors="replace"), error.end
-
-
-codecs.register_error("reverie-windows-1252", _windows_1252)
-
-
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         found = [f for f in path.iterdir() if f.is_file() and f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
-        return sorted((f for f in found if not _SKIPPED.match(f.stem)), key=_natural)
+        return sorted((f for f in found if not _SKIPPED.fullmatch(f.stem)), key=_natural)
     if not path.exists():
         raise BadInput(f"There is no '{path}'.", "Give a .md or .txt file, or a folder of them.")
     if path.suffix.lower() not in SUFFIXES:

@@ -55,6 +55,11 @@ def things() -> dict[str, tuple[str, float]]:
     return {form: (word, weight) for word, weight in weighted(words("things")) for form in forms(word)}
 
 
+def knows(word: str) -> bool:
+    """Whether the word is a thing, a place, an hour or a weather to the lexicon."""
+    return word in things() or any(word in table(section) for section in ("settings", "times", "weathers"))
+
+
 @lru_cache(maxsize=None)
 def verbs() -> dict[str, tuple[str, str, float]]:
     """form → (base, pose, weight); only forms that cannot be mistaken for a noun are listed in the lexicon."""

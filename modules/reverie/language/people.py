@@ -48,14 +48,15 @@ def find_characters(chapters) -> Cast:
     for chapter in chapters:
         for name, title, start, end in _mentions(chapter.text):
             first = name.split()[0].lower()
-            if not title and first != "the" and common[first] > 2:
-                continue  # a word that is written small elsewhere only began a sentence
+            if not title and first != "the" and (common[first] > 2 or lexicon.knows(first)):
+                continue  # a common word that only began a sentence
             mentions[name] += 1
             titles.setdefault(name, title)
             evidence[name] += _evidence(name, title, chapter.text, start, end)
             genders.setdefault(name, Counter()).update(re.findall(r"\b(he|his|him|she|her)\b", chapter.text[end:end + 90].lower()))
-    found = {name: Person(name, _kind(titles[name], genders[name]), colour=colour_of(name), aliases=_short(name, mentions))
-             for name, _ in mentions.most_common(60) if evidence[name] >= 2 or (titles[name] and evidence[name] >= 1)}
+    found = {name: Person(name, _kind(name, titles[name], genders[name]), colour=colour_of(name), aliases=_short(name, mentions))
+             for name, _ in mentions.most_common(60)
+             if evidence[name] >= (1 if titles[name] or name.startswith("the ") or common.total() < 3000 else 2)}
     return _dressed(found, chapters)
 
 
@@ -173,7 +174,8 @@ def unnamed(words: list[signals.Word], taken: set[str]) -> list[tuple[Person, fl
             phrases[word.low] = phrase
     shown = {"figure": "man"}
     return [(Person(phrases[noun], shown.get(kinds[noun], kinds[noun]), colour=colour_of(noun)), n)
-            for noun, n in points.most_common(3) if n >= (1.8 if kinds[noun] == "group" else 1.5)]
+            for noun, n in points.most_common(3)
+            if n >= min(1.8 if kinds[noun] == "group" else 1.5, 0.6 + len(words) / 150)]
 
 
 def _dressed(found: Cast, chapters) -> Cast:
@@ -220,7 +222,7 @@ def _mentions(text: str):
 
 def _acts(text: str, end: int) -> bool:
     after = re.match(r"\s+([a-z]+)", text[end:end + 24])
-    return bool(after) and after[1] in lexicon.word_set("speech")
+    return bool(after) and (after[1] in lexicon.word_set("speech") or after[1] in lexicon.verbs())
 
 
 def _evidence(name: str, title: str | None, text: str, start: int, end: int) -> float:
@@ -228,14 +230,17 @@ def _evidence(name: str, title: str | None, text: str, start: int, end: int) -> 
     before, after = text[max(0, start - 24):start], text[end:end + 16]
     said = re.search(r"\b(said|asked|replied|cried|answered|whispered)\s+(?:[Tt]he )?$", before)
     place = re.search(r"\b(in|at|from|to|of|near|through)\s+$", before)
-    return (1.0 if said or _acts(text, end) else 0.0) + (1.0 if title else 0.0) \
+    return (1.0 if said or _acts(text, end) else 0.1) + (1.0 if title else 0.0) \
         + (0.3 if re.match(r"[’']s\b", after) else 0.0) - (0.6 if place and not title and not name.startswith("the ") else 0.0)
 
 
-def _kind(title: str | None, pronouns: Counter) -> str:
+def _kind(name: str, title: str | None, pronouns: Counter) -> str:
     if title:
         return lexicon.words("titles").get(title.lower(), "man")
     she, he = pronouns["she"] + pronouns["her"], pronouns["he"] + pronouns["his"] + pronouns["him"]
+    first = name.split()[0].lower()
+    if she == he and not name.startswith("the "):
+        return "woman" if first in lexicon.word_set("women") or first.endswith("a") else "man"
     return "woman" if she > he else "man"
 
 

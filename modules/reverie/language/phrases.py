@@ -15,6 +15,8 @@ _LOOSE = frozenset("""the a an of in on at to by with my his her its their our y
 from towards through over under about it them me him us there then again still now down up out off round before after
 beyond against between was were had is are be been being i he she they we you not almost only just also like some any
 all both each every other another these those what how where why own one his frantically violently strongly""".split())
+_FINITE = frozenset("had was were could would did is are has have seemed".split())
+_BEFORE_NOUNS = frozenset("the a an my his her its their our this that these those of in on at by with for to some no".split())
 _SUBJECTS = frozenset("i he she they we who".split())
 _AUXILIARIES = frozenset("was were had been am is are all both then there still soon presently suddenly already also again now".split())
 _EXCERPT = 160
@@ -109,6 +111,10 @@ def _tail(words: list[Word], i: int) -> list[Word]:
     for j, word in enumerate(words[i + 1:i + 11], i + 1):
         pair = word.low == "and" and j + 1 < len(words) and words[j + 1].low in ("fro", "down")
         if word.clause != words[i].clause or word.low in _STOPS and not pair or word.low in _SUBJECTS or word.low in lexicon.verbs():
+            break
+        if word.low in _FINITE:
+            return tail[:-2]  # what comes before it is the next deed's subject
+        if word.low.endswith("ing") and word.low not in lexicon.things() and words[j - 1].low not in _BEFORE_NOUNS:
             break
         tail.append(word)
     while tail and (tail[-1].low in _LOOSE or tail[-1].low.endswith("ly")) and tail[-1].low not in ("down", "up", "round", "him", "her"):

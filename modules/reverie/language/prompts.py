@@ -53,7 +53,7 @@ def compose(shot: Shot, family: str = "sdxl", style: str = DEFAULT_STYLE, max_to
 
 def filename(shot: Shot) -> str:
     """`chapter_01_scene_02_emma_office_reading.png`: sorts by scene, says what is shown, at most 100 characters."""
-    action = shot.action.split()[0] if shot.action else ""
+    action = next(iter(shot.action.split()), "")
     who = slug(re.sub(r"^the ", "", shot.actor or (shot.characters[0] if shot.characters else "")), 30)
     words = [who, slug(shot.setting.split(",")[0], 30), slug(action, 20)]
     head = f"chapter_{shot.chapter:02d}_scene_{shot.scene:02d}"

@@ -45,7 +45,7 @@ def split(chapter: Chapter, target_words: tuple[int, int] = TARGET_WORDS) -> lis
 
 
 def count_words(text: str) -> int:
-    return sum(1 for _ in _WORD.finditer(text))
+    return len(_WORD.findall(text))
 
 
 def _marked(text: str) -> list[tuple[int, int]]:
@@ -78,8 +78,10 @@ def _blocks(text: str, span: tuple[int, int], most: int) -> list[tuple[int, int,
     if not cuts:
         cuts = [m.end() for m in re.compile(r"\n").finditer(text, start, end)]
     blocks, a, words = [], start, 0
+    last = start
     for b in [*cuts, end]:
-        words = count_words(text[a:b])
+        words += count_words(text[last:b])
+        last = b
         if words > most // 2 and words > 300:
             blocks += _sentences(text, a, b, most // 3)
         elif words >= _BLOCK_WORDS:
@@ -90,7 +92,7 @@ def _blocks(text: str, span: tuple[int, int], most: int) -> list[tuple[int, int,
             blocks.append((a, b, words))
         else:
             continue
-        a = b
+        a, words = b, 0
     return blocks or [(start, end, count_words(text[start:end]))]
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from reverie.language import lexicon
 
@@ -22,8 +23,7 @@ _SHAPED = frozenset("something shape shaped looked looks".split())  # "something
 _LONG_SPEECH = 60  # a longer quotation is a story told by someone: it counts as narration
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """One word: as written, in lower case, its weight, its sentence, and the index in the list."""
 
     text: str
@@ -169,7 +169,12 @@ def _cue(text: str) -> float:
     """A paragraph whose first sentence says that time passes or somebody moves begins a scene more likely."""
     start = text.lstrip(" \n\t“\"‘'").lower()[:160]
     first = re.split(r"[.!?]", start)[0]
-    time = any(re.match(rf"{re.escape(t)}\b", first) for t in lexicon.word_set("transitions"))
-    move = any(re.search(rf"\b{re.escape(m)}\b", first) for m in lexicon.word_set("moves"))
+    time, move = (bool(pattern.search(first)) for pattern in _cue_patterns())
     senses = 0.5 if first.startswith(("there was the", "the calm of", "then i heard", "the big ")) else 0.0
     return 0.5 * time + 0.7 * move + senses
+
+
+@lru_cache(maxsize=1)
+def _cue_patterns() -> tuple[re.Pattern, re.Pattern]:
+    times, moves = ("|".join(map(re.escape, sorted(lexicon.words(name)))) for name in ("transitions", "moves"))
+    return re.compile(rf"^(?:{times})\b"), re.compile(rf"\b(?:{moves})\b")

@@ -1,0 +1,259 @@
+"""The five cells: as built, on an empty machine, and run for real by papermill."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import build_notebook
+import cells
+import home
+import setup
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK = ROOT / "notebook" / "Reverie.ipynb"
+TALE = """CHAPTER ONE
+
+The Boat
+
+At dawn a red boat lay by the sea, and the fisherman sang to the calm water.
+
+* * *
+
+At night the castle on the hill was dark under the moon, and snow fell on the tower.
+
+* * *
+
+At noon a farmer stood by the green tree in the field, in the bright sun.
+"""
+
+
+# ------------------------------------------------------------------------------------------------------ as it is built
+
+
+def test_the_committed_notebook_is_the_built_one():
+    assert NOTEBOOK.read_text("utf-8") == build_notebook.text()
+
+
+def test_five_code_cells_with_titles_and_nothing_else():
+    book = nbformat.read(NOTEBOOK, as_version=4)
+    assert [cell.cell_type for cell in book.cells] == ["code"] * 5
+    assert [cell.source.split("\n")[0] for cell in book.cells] == [
+        "#@title 1 Setup", "#@title 2 Choose", "#@title 3 Download", "#@title 4 Launch", "#@title 5 Create & care"
+    ]
+    assert not any("tags" in cell.metadata or cell.outputs for cell in book.cells)
+
+
+def test_cells_after_the_first_are_a_few_lines_that_call_scripts():
+    for source in build_notebook.CELLS[1:]:
+        assert all(line.startswith("setup.load(") for line in source.split("\n")[1:]) and source.count("\n") <= 3
+
+
+# ------------------------------------------------------------------------------------------- cell 1 on an empty machine
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    """Something that cell 1 takes for the project: it says where it was set up."""
+    root = tmp_path / "origin" / "sd-reverie-1.0"
+    for name, text in {"modules/reverie/__init__.py": "", "scripts/setup.py": "def notebook(): print('set up in', __file__)\n"}.items():
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text(text)
+    return root
+
+
+def first_cell(folder: Path, **env: str) -> subprocess.CompletedProcess:
+    """Cell 1 alone, in an empty folder, without anything of the project on the path."""
+    folder.mkdir(exist_ok=True)
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("REVERIE", "PYTHONPATH", "GIT_"))}
+    env = {**bare, "HOME": str(folder), "USERPROFILE": str(folder), "NO_PROXY": "127.0.0.1", **env}
+    return subprocess.run([sys.executable, "-I", "-c", build_notebook.SETUP], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+def zipped(package: Path, target: Path) -> Path:
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in package.rglob("*.py"):
+            archive.write(path, path.relative_to(package.parent))
+    return target
+
+
+def test_without_a_source_one_sentence_says_what_to_give(tmp_path):
+    done = first_cell(tmp_path / "empty")
+    assert done.returncode == 1 and "REVERIE_SOURCE" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_folder_is_used_where_it_is(tmp_path, package):
+    assert str(package / "scripts") in first_cell(tmp_path / "empty", REVERIE_SOURCE=str(package)).stdout
+    assert str(package / "scripts") in first_cell(tmp_path / "empty", REVERIE_ROOT=str(package)).stdout
+
+
+def test_a_checkout_above_is_found(package):
+    assert str(package / "scripts") in first_cell(package / "notebook").stdout
+
+
+def test_a_zip_is_extracted_once_and_found_again(tmp_path, package):
+    archive = zipped(package, tmp_path / "release.zip")
+    done = first_cell(tmp_path / "empty", REVERIE_SOURCE=str(archive))
+    assert str(tmp_path / "empty" / "sd-reverie" / "scripts") in done.stdout, done.stderr
+    archive.unlink()
+    assert first_cell(tmp_path / "empty").returncode == 0
+
+
+def test_a_git_address_is_cloned(tmp_path, package):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], cwd=package, check=True, timeout=60)
+    done = first_cell(tmp_path / "empty", REVERIE_SOURCE=f"file://{package}")
+    assert str(tmp_path / "empty" / "sd-reverie" / "scripts") in done.stdout, done.stderr
+
+
+@pytest.fixture
+def address(tmp_path):
+    """A loopback web server of tmp_path."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_zip_is_fetched_from_its_address(tmp_path, package, address):
+    zipped(package, tmp_path / "release.zip")
+    done = first_cell(tmp_path / "empty", REVERIE_SOURCE=f"{address}/release.zip")
+    assert "set up in" in done.stdout, done.stderr
+
+
+def test_a_page_instead_of_a_zip_and_a_missing_one_are_one_sentence(tmp_path, address):
+    (tmp_path / "page.zip").write_text("<html>no</html>")
+    for name in ("page.zip", "none.zip"):
+        done = first_cell(tmp_path / "empty", REVERIE_SOURCE=f"{address}/{name}")
+        assert done.returncode == 1 and "could not be fetched" in done.stderr and done.stderr.count("\n") == 1
+
+
+# ------------------------------------------------------------------------------------------------- what cells are given
+
+
+def test_papermill_s_parameters_are_the_plain_names():
+    given = cells.parameters({"text": "a.md", "steps": 4, "seed": True, "_root": "x", "In": [], "sys": sys, "REVERIE_SOURCE": "z"})
+    assert given == {"text": "a.md", "steps": 4, "seed": True}
+
+
+def kernel_says(code: str, allow_stdin: bool) -> str:
+    """What a real kernel prints, asked as a notebook page asks (it takes input) or as papermill does (it takes none)."""
+    from jupyter_client.manager import start_new_kernel
+
+    heard: list[str] = []
+    env = {name: value for name, value in os.environ.items() if name != "REVERIE_HEADLESS"}
+    manager, client = start_new_kernel(startup_timeout=120, kernel_name="python3", env=env)
+    try:
+        look = lambda message: heard.append(message["content"].get("text", ""))  # noqa: E731
+        client.execute_interactive(code, allow_stdin=allow_stdin, timeout=120, output_hook=look)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return "".join(heard)
+
+
+@pytest.mark.parametrize("allow_stdin", [True, False])
+def test_a_page_that_takes_input_is_not_headless(allow_stdin):
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r})\nimport cells; print(cells.headless())"
+    assert kernel_says(code, allow_stdin).strip() == str(not allow_stdin)
+
+
+def test_an_error_that_a_person_can_mend_is_its_sentence_alone():
+    from reverie.errors import BadInput
+
+    with pytest.raises(setup.Halt) as halted, cells.plainly():
+        raise BadInput("That is wrong.", "Mend it.")
+    assert halted.value._render_traceback_() == ["That is wrong. Mend it."]
+
+
+@pytest.fixture
+def storage(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("REVERIE_STORAGE", str(tmp_path / "storage"))
+    return tmp_path / "storage"
+
+
+def test_what_is_chosen_is_kept_and_what_is_given_wins(storage):
+    chooser = setup.load("widgets-en").chooser({"engine": "diffusers", "model": "pocket"})
+    chooser.children[1].value = "sd15"
+    assert cells.chosen({}) == {"engine": "diffusers", "model": "sd15"}
+    assert cells.chosen({"model": "pocket"})["model"] == "pocket"
+    (storage / "settings.json").write_text("broken")
+    assert cells.chosen({}) == {}
+
+
+def test_a_model_cut_short_is_told(tmp_path):
+    from reverie import models
+    from reverie.errors import BadInput
+
+    path = home.storage(tmp_path) / "models/diffusers/pocket"
+    if not path.exists():
+        pytest.skip("the embedded model is here and is not to be damaged")
+    download = setup.load("downloading-en")
+    assert "whole" in download.verify(models.inspect(path))
+    weights = download.weights(path)[0]
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(BadInput, match="cut short"):
+        download.verify(models.inspect(path))
+
+
+def test_the_disk_s_use_is_counted_once_by_kind(tmp_path):
+    for name, size in {"outputs/pictures/a.png": 3000, "outputs/runs/last.json": 10, "models/checkpoints/m.safetensors": 5000}.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"x" * size)
+    os.link(tmp_path / "outputs/pictures/a.png", tmp_path / "outputs/runs/same.png")
+    rows = setup.load("auto-cleaner").usage(tmp_path)
+    assert rows == [("models", 1, 5000), ("pictures", 1, 3000), ("other outputs", 1, 10)]
+
+
+# ---------------------------------------------------------------------------------------------------- run for real
+
+
+def papermill(out: Path, *parameters: str, **env: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(out), "--cwd", str(ROOT), "--no-progress-bar", *parameters]
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, env={**os.environ, **env})
+
+
+def outputs(out: Path) -> str:
+    return "".join(o.get("text", "") for cell in nbformat.read(out, as_version=4).cells for o in cell.outputs)
+
+
+def test_all_five_cells_draw_a_text_and_the_second_time_nothing_is_redone(tmp_path):
+    if not setup.is_done_here():
+        pytest.skip("this Python was not set up by setup.py; cell 1 would install into it")
+    storage = home.storage(tmp_path / "storage")
+    (tmp_path / "tale.md").write_text(TALE)
+    given = ["-p", "text", str(tmp_path / "tale.md"), "-p", "steps", "2", "-p", "chapters", "1", "-p", "engine", "diffusers", "-p", "model", "pocket"]
+    first = papermill(tmp_path / "out.ipynb", *given, REVERIE_STORAGE=str(storage))
+    assert first.returncode == 0, first.stderr[-2000:]
+    result = json.loads((storage / "outputs/runs/last.json").read_text())
+    pictures = [Path(path) for path in result["pictures"]]
+    assert len(pictures) == 3 and Path(result["storyboard"]).is_file()
+    assert "storyboard: " in outputs(tmp_path / "out.ipynb") and "engine diffusers, model pocket" in outputs(tmp_path / "out.ipynb")
+    drawn = [path.stat().st_mtime_ns for path in pictures]
+
+    command = [sys.executable, str(ROOT / "scripts/setup.py"), "--run", *given]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=400, env={**os.environ, "REVERIE_STORAGE": str(storage)})
+    assert second.returncode == 0, second.stderr[-2000:]
+    assert "5 Create & care" in second.stdout and f"storyboard  {result['storyboard']}" in second.stdout
+    assert [path.stat().st_mtime_ns for path in pictures] == drawn
+
+
+def test_a_parameter_that_nothing_has_ends_the_run_with_one_sentence(tmp_path):
+    if not setup.is_done_here():
+        pytest.skip("this Python was not set up by setup.py; cell 1 would install into it")
+    command = [sys.executable, str(ROOT / "scripts/setup.py"), "--run", "-p", "chpaters", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "REVERIE_STORAGE": str(tmp_path)})
+    assert done.returncode == 1 and "There is no parameter 'chpaters'. Did you mean 'chapters'?" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr and "3 Download" not in done.stdout
