@@ -90,8 +90,8 @@ def main() -> None:
         print(json.dumps(figures, indent=1))
         return
     print(grade.table(figures["accuracy"], figures["ceiling"]))
-    print(f"{figures['seconds_a_picture']:.2f} s a picture in batches of {args.batch}, {figures['seconds_alone']:.2f} s alone "
-          f"({args.steps} steps, guidance {args.guidance:g}, {figures['n']} held-out captions)")
+    print(f"{figures['seconds_a_picture']:.2f} s a picture in batches of {args.batch}, "
+          f"{figures['seconds_alone']:.2f} s alone ({args.steps} steps, guidance {args.guidance:g}, {figures['n']} held-out captions)")
 
 
 if __name__ == "__main__":

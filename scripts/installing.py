@@ -24,7 +24,7 @@ CONSTRAINTS = ROOT / "configs" / "constraints.txt"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 HOSTED = ("KAGGLE_KERNEL_RUN_TYPE", "KAGGLE_URL_BASE", "COLAB_RELEASE_TAG", "COLAB_GPU")  # their Python is the platform
 KEPT = {"torch", "numpy", "pillow", "ipykernel", "pydantic"}  # ours too, but what a platform has of these must stay
-PROBE_S, SHORT_S, INSTALL_S, RUN_S = 3, 120, 3600, 24 * 3600
+PROBE_S, SHORT_S, INSTALL_S, RUN_S = 3, 300, 3600, 24 * 3600
 HEARTBEAT_S = 15
 QUIET_PIP = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_ROOT_USER_ACTION": "ignore", "PYTHONUTF8": "1"}
 
@@ -189,9 +189,15 @@ def constraint_sets(target: Target) -> list[Path]:
 
 
 def set_up(target: Target, groups: tuple[str, ...] = (), again: bool = False) -> None:
-    """Bring the target to what the constraints say. At once when it is there already."""
+    """Bring the target to what the constraints say. At once when it is there already; one at a time in one environment."""
     if not again and is_done(target, groups):
         return
+    with alone(target.packages):
+        if again or not is_done(target, groups):
+            _install(target, groups)
+
+
+def _install(target: Target, groups: tuple[str, ...]) -> None:
     started = time.monotonic()
     say(f"Setting up SD-Reverie for Python {target.version} in {Path(target.python).parents[1]}")
     target.stamp.unlink(missing_ok=True)

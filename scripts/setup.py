@@ -25,7 +25,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from installing import ROOT, SHORT_S, Halt, Target, alone, failed, hosted, is_done, run, say, set_up
+from installing import ROOT, SHORT_S, Halt, Target, failed, hosted, is_done, run, say, set_up
 
 TEST_S = 3600
 
@@ -149,8 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     if given.p and not given.run:
         parser.error("-p belongs to --run")
     target = choose_target(given.venv, given.no_venv)
-    with alone(target.packages):
-        set_up(target, ("test",) if given.test else (), given.again)
+    set_up(target, ("test",) if given.test else (), given.again)
     if given.test:
         code = test(target, given.pytest)
         if code or not given.run:

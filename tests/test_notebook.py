@@ -222,7 +222,7 @@ def test_the_disk_s_use_is_counted_once_by_kind(tmp_path):
 
 def papermill(out: Path, *parameters: str, **env: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(out), "--cwd", str(ROOT), "--no-progress-bar", *parameters]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, env={**os.environ, **env})
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, env={**os.environ, **env})
 
 
 def outputs(out: Path) -> str:
@@ -244,7 +244,7 @@ def test_all_five_cells_draw_a_text_and_the_second_time_nothing_is_redone(tmp_pa
     drawn = [path.stat().st_mtime_ns for path in pictures]
 
     command = [sys.executable, str(ROOT / "scripts/setup.py"), "--run", *given]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=400, env={**os.environ, "REVERIE_STORAGE": str(storage)})
+    second = subprocess.run(command, capture_output=True, text=True, timeout=900, env={**os.environ, "REVERIE_STORAGE": str(storage)})
     assert second.returncode == 0, second.stderr[-2000:]
     assert "5 Create & care" in second.stdout and f"storyboard  {result['storyboard']}" in second.stdout
     assert [path.stat().st_mtime_ns for path in pictures] == drawn
@@ -254,6 +254,6 @@ def test_a_parameter_that_nothing_has_ends_the_run_with_one_sentence(tmp_path):
     if not setup.is_done_here():
         pytest.skip("this Python was not set up by setup.py; cell 1 would install into it")
     command = [sys.executable, str(ROOT / "scripts/setup.py"), "--run", "-p", "chpaters", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "REVERIE_STORAGE": str(tmp_path)})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env={**os.environ, "REVERIE_STORAGE": str(tmp_path)})
     assert done.returncode == 1 and "There is no parameter 'chpaters'. Did you mean 'chapters'?" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr and "3 Download" not in done.stdout

@@ -73,6 +73,7 @@ def save(grader: Grader, folder: Path = MODEL) -> None:
     part = folder / ".model.part"
     save_file({name: value.half().contiguous() if value.is_floating_point() else value
                for name, value in grader.state_dict().items()}, part, metadata={"heads": json.dumps(HEADS)})
+    part.chmod(0o644)
     part.replace(folder / "model.safetensors")
 
 
@@ -116,6 +117,7 @@ def chance(name: str) -> float:
 def table(shares: dict[str, float], ceiling: dict[str, float]) -> str:
     """Markdown: attribute, accuracy, chance, accuracy on drawings; the mean at the end."""
     rows = ["| attribute | accuracy | chance | on drawings |", "|---|---|---|---|"]
-    rows += [f"| {ROW.get(name, name)} | {shares[name]:.2f} | {chance(name):.2f} | {ceiling[name]:.2f} |" for name in HEADS]
-    means = [sum(part[name] for name in HEADS) / len(HEADS) for part in (shares, {n: chance(n) for n in HEADS}, ceiling)]
+    columns = (shares, {name: chance(name) for name in HEADS}, ceiling)
+    rows += [f"| {ROW.get(name, name)} | " + " | ".join(f"{part[name]:.2f}" for part in columns) + " |" for name in HEADS]
+    means = [sum(part[name] for name in HEADS) / len(HEADS) for part in columns]
     return "\n".join([*rows, f"| mean | {means[0]:.3f} | {means[1]:.3f} | {means[2]:.3f} |"])

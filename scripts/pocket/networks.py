@@ -113,6 +113,7 @@ def put_in_place(part: Path, folder: Path) -> None:
     for path in sorted(p for p in part.rglob("*") if p.is_file()):
         target = folder / path.relative_to(part)
         target.parent.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o644)
         path.replace(target)
     shutil.rmtree(part)
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from scripts.pocket import networks
 from scripts.pocket.data import Scenes, encode, held_out_scenes
+from scripts.pocket.grade import HEADS, labels
 from scripts.pocket.scenes import caption, full_caption
 
 MODEL = networks.ROOT / "assets" / "models" / "pocket-clip"
@@ -54,10 +56,18 @@ def among(clip, pictures: torch.Tensor, texts: list[str], choices: int = 16) -> 
 
 
 def train(minutes: float, scenes: Scenes, text_encoder=None, device: str = "cpu", start=None, log=print):
-    """Trains for `minutes` with the symmetric contrastive loss and writes the result."""
+    """Trains for `minutes` with the symmetric contrastive loss and writes the result.
+
+    A text tower that has learnt already stays as it is; attribute heads on the vision tower, dropped afterwards, give
+    it the same head start that the text encoder had.
+    """
     from scripts.pocket.train_grader import drawings
     clip = (start or build(text_encoder)).to(device).train()
-    optimizer = torch.optim.AdamW(clip.parameters(), RATE, betas=(.9, .98), weight_decay=.05)
+    clip.text_model.requires_grad_(text_encoder is None and start is None)
+    width = clip.config.vision_config.hidden_size
+    heads = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in HEADS.items()}).to(device)
+    trained = [weight for weight in [*clip.parameters(), *heads.parameters()] if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, RATE, betas=(.9, .98), weight_decay=.05)
     rng, numbers, seconds, clock, step = random.Random(11), np.random.default_rng(11), 0.0, time.time(), 0
     while (share := seconds / 60 / minutes) < 1:
         optimizer.param_groups[0]["lr"] = RATE * min(1, (step + 1) / 100, 1.5 * (1 - share)) + 1e-6
@@ -67,19 +77,23 @@ def train(minutes: float, scenes: Scenes, text_encoder=None, device: str = "cpu"
         ids = torch.tensor([encode(text, LENGTH) for text in texts]).to(device)
         pictures = scenes.images(rows).to(device)
         pictures = pictures + .05 * torch.rand(BATCH, 1, 1, 1, device=device) * torch.randn_like(pictures)
-        logits = clip(input_ids=ids, pixel_values=pictures).logits_per_text
+        out = clip(input_ids=ids, pixel_values=pictures)
+        logits, state = out.logits_per_text, out.vision_model_output.pooler_output
         own = torch.arange(BATCH, device=device)
         loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        wanted = {name: torch.tensor([labels(scene)[name] for scene in some], device=device) for name in HEADS}
+        known = sum(F.cross_entropy(heads[name](state), wanted[name], ignore_index=-1) for name in HEADS)
+        loss = loss + .2 * known
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         with torch.no_grad():
             clip.logit_scale.clamp_(0, 4.6)
         step += 1
         seconds, clock = seconds + min(time.time() - clock, 20), time.time()
         if step % 50 == 0:
-            log(f"clip step {step} {seconds:.0f} s loss {loss.item():.3f}")
+            log(f"clip step {step} {seconds:.0f} s loss {loss.item():.3f} attributes {known.item():.2f}")
     clip = clip.eval().cpu()
     save(clip)
     held_out = held_out_scenes(256)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from scripts.pocket import grade
 from scripts.pocket.data import SIZE, Scenes, held_out_scenes
 
-BATCH, RATE = 64, 2e-3
+BATCH, RATE, DECODED = 64, 2e-3, 12       # pictures a step, and how many of them come out of the autoencoder
 
 
 def jitter(pictures: torch.Tensor) -> torch.Tensor:
@@ -56,9 +56,8 @@ def train(minutes: float, scenes: Scenes, vae, channels: int, device: str = "cpu
     while (share := seconds / 60 / minutes) < 1:
         optimizer.param_groups[0]["lr"] = RATE * min(1, (step + 1) / 100, 1.6 * (1 - share)) + 1e-6
         rows = numbers.integers(0, len(scenes.index), BATCH)
-        fourth = BATCH // 4
-        pictures = torch.cat([reconstructed(vae, torch.from_numpy(latents[rows[:fourth]]).float()),
-                              scenes.images(rows[fourth:])])
+        pictures = torch.cat([reconstructed(vae, torch.from_numpy(latents[rows[:DECODED]]).float()),
+                              scenes.images(rows[DECODED:])])
         out = grader(jitter(pictures).to(device).contiguous(memory_format=torch.channels_last))
         loss = sum(F.cross_entropy(out[name], wanted[name][rows].to(device), ignore_index=-1) for name in grade.HEADS)
         optimizer.zero_grad()

@@ -15,8 +15,9 @@ from scripts.pocket.data import Scenes, captions, encode, stray
 from scripts.pocket.grade import HEADS, labels
 from scripts.pocket.scenes import caption, full_caption
 
-BATCH, RATE, WARM, DECAY, AVERAGE = 24, 8e-4, 150, .4, .999
-BETAS = (.9, .99)
+BATCH, RATE, WARM, DECAY, AVERAGE = 24, 8e-4, 150, .4, .998
+BETAS, EVERY = (.9, .99), 4        # the running average follows every 4 steps
+SHORT = 40                        # three batches of four spare the padding after the longest possible caption
 BLIND = 985                       # from this step on the input is noise alone, as at the start of sampling
 BLIND_SHARE = .04
 STEP_CENTRE, STEP_WIDTH = .5, 1.1  # logit-normal choice of the noise step, biased towards noise
@@ -24,7 +25,8 @@ STEP_CENTRE, STEP_WIDTH = .5, 1.1  # logit-normal choice of the noise step, bias
 
 def learn_words(text_encoder, scenes: Scenes, seconds: float, batch: int = 64, log=print) -> None:
     """A head start for the text encoder: to tell a scene's attributes from the last state of its caption."""
-    heads = nn.ModuleDict({name: nn.Linear(networks.TEXT["hidden_size"], len(values)) for name, values in HEADS.items()})
+    width = networks.TEXT["hidden_size"]
+    heads = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in HEADS.items()})
     optimizer = torch.optim.AdamW([*text_encoder.parameters(), *heads.parameters()], 1e-3, betas=(.9, .98))
     rng, began, step = random.Random(7), time.time(), 0
     while (share := (time.time() - began) / seconds) < 1:
@@ -32,7 +34,7 @@ def learn_words(text_encoder, scenes: Scenes, seconds: float, batch: int = 64, l
         some = [scenes.scenes[rng.randrange(len(scenes.scenes))] for _ in range(batch)]
         texts = [full_caption(scene) if rng.random() < .5 else caption(scene, rng) for scene in some]
         texts = [stray(text, rng) if rng.random() < .15 else text for text in texts]
-        ids = torch.tensor([encode(text, 40) for text in texts])
+        ids = torch.tensor([encode(text, SHORT) for text in texts])
         state = text_encoder(ids).pooler_output
         wanted = {name: torch.tensor([labels(scene)[name] for scene in some]) for name in HEADS}
         loss = sum(F.cross_entropy(heads[name](state), wanted[name], ignore_index=-1) for name in HEADS)
@@ -71,7 +73,8 @@ class State:
     def __init__(self, unet, text_encoder, device: str = "cpu", workers: int = 1):
         nets = self.bundle(unet, text_encoder, device)
         self.weights = torch.cat([flat(p.data) for p in nets.parameters()])
-        self.average, self.first, self.second = self.weights.clone(), *(torch.zeros_like(self.weights) for _ in range(2))
+        self.average = self.weights.clone()
+        self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.grads = torch.zeros(workers, len(self.weights), device=device)
         self.clock = torch.zeros(2, dtype=torch.float64)          # steps done, seconds trained
         self.norms = torch.zeros(workers, dtype=torch.float64)
@@ -116,22 +119,32 @@ class State:
         for name in KEPT:
             getattr(self, name).copy_(stored[name])
 
-    def update(self, rate: float, worker: int, wait) -> None:
-        """One AdamW step on this worker's part of the vectors; `wait` lets every worker come to the same point."""
-        workers, step = len(self.grads), int(self.clock[0]) + 1
-        size = -(-len(self.weights) // workers)
-        part = slice(worker * size, (worker + 1) * size)
+    def optimizer(self, worker: int) -> torch.optim.Optimizer:
+        """AdamW over this worker's part of the vectors, with the moments that all workers share."""
+        size = -(-len(self.weights) // len(self.grads))
+        self.part = slice(worker * size, (worker + 1) * size)
+        mine = nn.Parameter(self.weights[self.part])
+        optimizer = torch.optim.AdamW([mine], RATE, betas=BETAS, weight_decay=.01, fused=True)
+        optimizer.state[mine] = {"step": self.clock[0].float().clone(), "exp_avg": self.first[self.part],
+                                 "exp_avg_sq": self.second[self.part]}
+        return optimizer
+
+    def update(self, optimizer, rate: float, worker: int, wait) -> None:
+        """One step on this worker's part of the vectors; `wait` lets every worker come to the same point."""
+        group, step = optimizer.param_groups[0], int(self.clock[0]) + 1
+        mine, group["lr"] = group["params"][0], rate
         wait()
-        grad = self.grads[:, part].mean(0)
-        self.norms[worker] = grad.square().sum()
+        mine.grad = self.grads[:, self.part].mean(0) if len(self.grads) > 1 else self.grads[0].clone()
+        self.norms[worker] = torch.dot(mine.grad, mine.grad)
         wait()
-        grad.mul_(min(1.0, 1 / (float(self.norms.sum()) ** .5 + 1e-6)))
-        self.first[part].lerp_(grad, 1 - BETAS[0])
-        self.second[part].mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
-        size_of = (self.second[part] / (1 - BETAS[1] ** step)).sqrt_().add_(1e-8)
-        self.weights[part].mul_(1 - .01 * rate).addcdiv_(self.first[part], size_of, value=-rate / (1 - BETAS[0] ** step))
-        self.average[part].lerp_(self.weights[part], 1 - min(AVERAGE, (1 + step) / (20 + step)))
+        norm = float(self.norms.sum()) ** .5
+        if norm > 1:
+            mine.grad.mul_(1 / norm)
         self.grads[worker].zero_()
+        optimizer.step()
+        if step % EVERY == 0:
+            keep = min(AVERAGE, (1 + step) / (20 + step)) ** EVERY
+            self.average[self.part].lerp_(mine.data, 1 - keep)
         if worker == 0:
             self.clock[0] = step
         wait()
@@ -158,7 +171,7 @@ def rate_at(step: int, share: float) -> float:
     return RATE * min(1.0, (step + 1) / WARM, max(0.0, (1 - share) / DECAY))
 
 
-def batch_loss(nets, scenes, latents, alphas, chance, batch: int, device: str):
+def batch_loss(nets, scenes, latents, alphas, chance, step: int, batch: int, device: str):
     """Squared error of the velocity over one fresh batch."""
     rng, numbers, generator = chance
     rows = numbers.integers(0, len(latents), batch)
@@ -166,7 +179,8 @@ def batch_loss(nets, scenes, latents, alphas, chance, batch: int, device: str):
     steps = noise_steps(batch, generator)
     steps[torch.rand(batch, generator=generator) < BLIND_SHARE] = 999
     steps = steps.to(device)
-    ids = captions([scenes.scenes[row] for row in rows], rng, networks.LENGTH).to(device)
+    length = networks.LENGTH if step % 4 == 3 else SHORT
+    ids = captions([scenes.scenes[row] for row in rows], rng, length).to(device)
     x, wanted = noisy(clean, steps, alphas, generator)
     with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
         states = nets["text"](ids).last_hidden_state
@@ -183,15 +197,16 @@ def work(worker: int, state: State, nets, wait, minutes: float, batch: int, devi
     chance = (random.Random(begun), np.random.default_rng(random.Random(begun).getrandbits(32)),
               torch.Generator().manual_seed(random.Random(begun).getrandbits(32)))
     state.bind(nets, worker).train()
+    optimizer = state.optimizer(worker)
     shown, losses, before = float(state.clock[1]), [], time.time()
     while state.clock[1] < 60 * minutes:
         rate = rate_at(int(state.clock[0]), float(state.clock[1]) / 60 / minutes)
-        loss = batch_loss(nets, scenes, latents, alphas, chance, batch, device)
+        loss = batch_loss(nets, scenes, latents, alphas, chance, int(state.clock[0]), batch, device)
         loss.backward()
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise RuntimeError("the loss is no longer finite")
-        state.update(rate, worker, wait)
+        state.update(optimizer, rate, worker, wait)
         if worker == 0:
             now = time.time()
             state.clock[1] += min(now - before, 20.0)
@@ -205,7 +220,7 @@ def work(worker: int, state: State, nets, wait, minutes: float, batch: int, devi
         wait()
 
 
-def saver(run: Path, vae, folders: list[Path], minutes: float, every: float = 180):
+def saver(run: Path, vae, folders: list[Path], minutes: float, every: float = 420):
     """A function that writes a checkpoint and the pipeline every few minutes, and when the time is over."""
     last = [time.time()]
 
@@ -231,8 +246,9 @@ def helper(worker: int, state: State, configs, barrier, minutes: float, batch: i
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     nets = State.bundle(UNet2DConditionModel.from_config(configs[0]), CLIPTextModel(CLIPTextConfig(**configs[1])))
-    work(worker, state, nets, barrier.wait, minutes, batch, "cpu", lambda *_: None)
+    work(worker, state, nets, lambda: barrier.wait(600), minutes, batch, "cpu", lambda *_: None)
 
 
 def train(minutes: float, state: State, nets, saving, device: str = "cpu", batch: int = BATCH, log=say) -> None:
@@ -251,4 +267,5 @@ def train(minutes: float, state: State, nets, saving, device: str = "cpu", batch
     for process in helpers:
         process.start()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     work(0, state, nets, lambda: barrier.wait(600), minutes, batch // workers, device, saving, log)

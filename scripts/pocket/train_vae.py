@@ -81,7 +81,8 @@ def train(minutes: float, scenes: Scenes, save, start=None, device: str = "cpu",
         optimizer.step()
         step, total = step + 1, total + float(loss.detach())
         if step % 100 == 0:
-            log(f"vae step {step} {time.time() - began:.0f} s loss {total / 100:.4f} psnr {psnr(out.detach(), wanted):.2f}")
+            quality = psnr(out.detach(), wanted)
+            log(f"vae step {step} {time.time() - began:.0f} s loss {total / 100:.4f} psnr {quality:.2f}")
             total = 0.0
     fold(vae, norm)
     vae.eval()

@@ -29,7 +29,7 @@ def server(folder: Path, storage: Path):
     port, token, home = _free_port(), secrets.token_hex(16), folder / ".home"
     home.mkdir()
     env = os.environ | {
-        "PYTHONPATH": str(ROOT / "modules"), "REVERIE_STORAGE": str(storage), "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("modules", "scripts")), "REVERIE_STORAGE": str(storage), "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home),
         "JUPYTER_RUNTIME_DIR": str(home), "IPYTHONDIR": str(home), "JUPYTERLAB_SETTINGS_DIR": str(_quiet_settings(home)), "OMP_NUM_THREADS": "1",
     }
     command = [
@@ -63,13 +63,14 @@ def browser():
             chromium.close()
 
 
-def write_notebook(path: Path, *cells: str) -> Path:
+def copy_notebook(target: Path, parameters: str) -> Path:
+    """The project's notebook with one cell of parameters above it, as papermill puts it there."""
     import nbformat
 
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, path)
-    return path
+    notebook = nbformat.read(ROOT / "notebook" / "Reverie.ipynb", as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(parameters))
+    nbformat.write(notebook, target)
+    return target
 
 
 def _quiet_settings(home: Path) -> Path:
@@ -104,6 +105,7 @@ def run_cell(page, number: int = 0) -> None:
     """Run one cell and wait until the kernel has taken it. Keys typed before the kernel is there are lost."""
     page.locator("#jp-main-statusbar").get_by_text("Idle").first.wait_for()
     cell = page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+    cell.scroll_into_view_if_needed()
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+Enter")
     cell.locator(".jp-InputPrompt").get_by_text("[").and_(cell.locator(".jp-InputPrompt:not(:has-text('[ ]'))")).wait_for()

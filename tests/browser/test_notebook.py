@@ -9,7 +9,9 @@ import pytest
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 300_000
 STORY = "# Chapter 1: The Gate\n\nEmma stood in the garden at dawn. Rain fell.\n\n* * *\n\nAt night Emma walked through the forest.\n"
-CELL = "from reverie.faces.widgets import studio_tabs\nstudio_tabs({'steps': 4, 'text': 'tale.md', 'out': 'drawn'})"
+# Cell 1 installs what is missing, and has tests of its own: here it is enough that `setup` can be loaded.
+PARAMETERS = "import setup\nsteps, text, out = 4, 'tale.md', 'drawn'"
+CREATE = 5  # the fifth cell, counted with the parameters above
 
 
 @pytest.fixture(scope="module")
@@ -17,12 +19,13 @@ def page(chromium, tmp_path_factory):
     """The notebook with cell 5's tabs open."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "tale.md").write_text(STORY)
-    lab.write_notebook(folder / "five.ipynb", CELL)
+    lab.copy_notebook(folder / "Reverie.ipynb", PARAMETERS)
     with lab.server(folder, home.storage(tmp_path_factory.mktemp("storage"))) as address:
         page = chromium.new_page(viewport={"width": 1280, "height": 1400})
         page.set_default_timeout(PATIENCE_MS)
-        page.goto(address("five.ipynb"))
-        lab.run_cell(page)
+        page.goto(address("Reverie.ipynb"))
+        for number in (0, CREATE):
+            lab.run_cell(page, number)
         page.locator(".rv-page:visible").wait_for()
         page.folder = folder
         yield page

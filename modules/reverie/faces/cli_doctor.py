@@ -76,12 +76,14 @@ def check_memory(settings) -> Finding:
 
 def check_disk(settings) -> Finding:
     free = shutil.disk_usage(_existing(settings.storage)).free / 1e9
-    return Finding("disk", free >= MIN_FREE_GB, f"{free:.1f} GB free for {settings.storage}", "Free some space, or set REVERIE_STORAGE to a larger disk.")
+    advice = "Free some space, or set REVERIE_STORAGE to a larger disk."
+    return Finding("disk", free >= MIN_FREE_GB, f"{free:.1f} GB free for {settings.storage}", advice)
 
 
 def check_storage(settings) -> Finding:
     folder = _existing(settings.storage)
-    return Finding("storage", os.access(folder, os.W_OK), str(settings.storage), f"{folder} cannot be written: change its permissions or set REVERIE_STORAGE.")
+    advice = f"{folder} cannot be written: change its permissions or set REVERIE_STORAGE."
+    return Finding("storage", os.access(folder, os.W_OK), str(settings.storage), advice)
 
 
 def check_models(settings) -> Finding:

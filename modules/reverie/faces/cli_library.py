@@ -10,10 +10,13 @@ import click
 
 from reverie.faces import cli, cli_table
 
+EXAMPLES = ("reverie library list --limit 20", "reverie library search red house", "reverie library show picture.png --json")
+EMPTY = 'The library is empty. Make the first picture: reverie generate "a house by the sea"'
+
 
 class Library(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        cli.write_examples(formatter, ("reverie library list --limit 20", "reverie library search red house", "reverie library show picture.png --json"))
+        cli.write_examples(formatter, EXAMPLES)
 
 
 class Reading(click.Command):
@@ -35,7 +38,7 @@ def list_pictures(limit: int, as_json: bool, words: tuple[str, ...] = ()) -> Non
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
     elif not rows:
-        click.echo(f"No picture has {' and '.join(words)} in its prompt." if words else 'The library is empty. Make the first picture: reverie generate "a house by the sea"')
+        click.echo(f"No picture has {' and '.join(words)} in its prompt." if words else EMPTY)
     else:
         shown = [(row["id"][:8], f"{row['width']}x{row['height']}", row["model"], str(row["seed"]), row["prompt"]) for row in rows]
         cli_table.print_table(("id", "size", "model", "seed", "prompt"), shown)
@@ -66,7 +69,8 @@ def _recipe(name: str) -> dict[str, Any]:
 
 def _row(studio, asset) -> dict[str, Any]:
     recipe = {key: asset.recipe.get(key, "") for key in ("prompt", "negative", "model", "seed", "steps", "cfg", "sampler")}
-    return {"id": asset.id, "path": str(studio.path(asset)), "width": asset.width, "height": asset.height, "created_at": asset.created_at, **recipe}
+    file = {"id": asset.id, "path": str(studio.path(asset)), "width": asset.width, "height": asset.height}
+    return {**file, "created_at": asset.created_at, **recipe}
 
 
 def _limit() -> click.Option:

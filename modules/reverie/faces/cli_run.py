@@ -149,7 +149,8 @@ class Outcome:
             for path, row in self.pictures:
                 drawn.setdefault(row.get("filename", ""), []).append(str(path))
             return [
-                {key: row.get(key) for key in SCENE_KEYS} | ({"images": drawn[row["filename"]]} if row.get("filename") in drawn else {})
+                {key: row.get(key) for key in SCENE_KEYS}
+                | ({"images": drawn[row["filename"]]} if row.get("filename") in drawn else {})
                 for row in self.plan
             ]
         return [{"path": str(path), **row} for path, row in self.pictures] or self.plan

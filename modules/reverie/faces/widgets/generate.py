@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reverie import pipelines
+from reverie import pipelines, storyboard
 from reverie.faces.widgets import look
 from reverie.faces.widgets.form import Form
 from reverie.faces.widgets.run import Runner
@@ -42,8 +42,8 @@ class GenerateTab:
         if update.kind != "picture":
             return
         self._empty.layout.display = self.runner.preview.layout.display = "none"
-        recipe = update.data or {}
-        caption = " · ".join(str(part) for part in (f"seed {recipe['seed']}", f"{recipe['width']}×{recipe['height']}", recipe.get("model")) if part)
+        recipe = update.data
+        caption = f"seed {recipe['seed']} · {recipe['width']}×{recipe['height']} · {storyboard.model_label(recipe['model'])}"
         card = ipywidgets.HTML(look.card(update.path, caption, 512))
         self.gallery.children = (card, *self.gallery.children)[:MAX_CARDS]
 

@@ -60,7 +60,8 @@ def show_strip(pictures: list[str]) -> None:
 def _line(update, pictures: int) -> str:
     """One update as a line, or nothing: progress within a picture would fill the saved notebook."""
     if update.kind == "plan" and update.data and "scene" in update.data[0]:
-        return f"{len(update.data)} scenes in {len({row['chapter'] for row in update.data})} chapters"
+        chapters = len({row["chapter"] for row in update.data})
+        return f"{len(update.data)} scene{'' if len(update.data) == 1 else 's'} in {chapters} chapter{'' if chapters == 1 else 's'}"
     if update.kind == "picture":
         return f"[{pictures}] {update.path.name}"
     return update.text if update.kind in ("note", "failed") else ""

@@ -54,7 +54,8 @@ class IllustrateTab:
             rows = self.pipeline.rows(params)
             self._fill(params, rows)
             chapters = len({row["chapter"] for row in rows})
-            self.runner.say(f"{len(rows)} scene{'' if len(rows) == 1 else 's'} in {chapters} chapter{'' if chapters == 1 else 's'}. Edit a prompt by typing into it.", "good")
+            counted = f"{len(rows)} scene{'' if len(rows) == 1 else 's'} in {chapters} chapter{'' if chapters == 1 else 's'}"
+            self.runner.say(f"{counted}. Edit a prompt by typing into it.", "good")
         except ReverieError as error:
             self.runner.say(str(error), "bad")
         finally:
@@ -87,7 +88,8 @@ class IllustrateTab:
             return
         place = f'<p class="rv-place">{look.esc(page)}</p>'
         small = page.stat().st_size <= MAX_INLINE_BYTES
-        frame = look.page_frame(page.read_text("utf-8"), f"{page.parent.name}.html") if small else ""
+        scheme = "light" if self.scheme.value else "dark"
+        frame = look.page_frame(page.read_text("utf-8"), f"{page.parent.name}.html", scheme) if small else ""
         self.board.value = f'<h3 class="rv-chapter">Storyboard</h3>{place}{frame}'
 
     def _uploaded(self, change) -> None:

@@ -88,10 +88,11 @@ def status(text: str, kind: str = "") -> str:
     return f'<div class="rv-status rv-{kind or "plain"}"{role}>{esc(text)}</div>' if text else ""
 
 
-def page_frame(page: str, name: str) -> str:
-    """A whole HTML page inside the notebook, with a link that saves it. The frame keeps its scripts to itself."""
+def page_frame(page: str, name: str, scheme: str = "dark") -> str:
+    """A storyboard inside the notebook, in the tabs' colours, with a link that saves it. The frame keeps its scripts to itself."""
     href = f"data:text/html;base64,{base64.b64encode(page.encode()).decode()}"
+    inside = page.replace('data-scheme="auto"', f'data-scheme="{scheme}"', 1)
     return (
         f'<p class="rv-links"><a class="rv-save" download="{esc(name)}" href="{href}">Save the storyboard</a></p>'
-        f'<iframe class="rv-frame" title="Storyboard" sandbox="allow-scripts allow-popups allow-downloads" srcdoc="{esc(page)}"></iframe>'
+        f'<iframe class="rv-frame" title="Storyboard" sandbox="allow-scripts allow-popups allow-downloads" srcdoc="{esc(inside)}"></iframe>'
     )

@@ -20,13 +20,22 @@ class KernelStudio(Studio):
     """The studio of this notebook kernel. It stays open between runs, so that the model is loaded once, and remembers
     which session each thread opened, so that Cancel reaches it even before the run has said anything."""
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._opened: dict[int, str] = {}
+
     def session(self, *args: Any, **kwargs: Any) -> str:
         session = super().session(*args, **kwargs)
-        self.__dict__.setdefault("opened", {})[threading.get_ident()] = session
+        self._opened[threading.get_ident()] = session
         return session
 
     def session_of(self, thread: threading.Thread) -> str:
-        return self.__dict__.get("opened", {}).get(thread.ident, "")
+        """The session that this thread's run opened; empty before that."""
+        return self._opened.get(thread.ident or 0, "")
+
+    def forget(self, thread: threading.Thread) -> None:
+        """A thread's number may be used again by a later one."""
+        self._opened.pop(thread.ident or 0, None)
 
 
 @functools.cache
@@ -43,7 +52,7 @@ class Runner:
     `on_end(summary or None)` comes last.
     """
 
-    def __init__(self, pipeline, params: Callable[[], Any], on_update: Callable[[Any], None], on_end: Callable[[Any], None] = lambda _: None):
+    def __init__(self, pipeline, params: Callable[[], Any], on_update: Callable[[Any], None], on_end: Callable[[Any], None]):
         import ipywidgets
 
         self.pipeline, self._params, self._on_update, self._on_end = pipeline, params, on_update, on_end
@@ -52,8 +61,8 @@ class Runner:
         self.bar = ipywidgets.FloatProgress(min=0, max=1)
         self.preview = ipywidgets.Image(format="jpeg")
         self.words = ipywidgets.HTML()
-        for item, name in ((self.draw, "draw"), (self.cancel, "cancel"), (self.bar, "bar"), (self.preview, "preview"), (self.words, "words")):
-            item.add_class(f"rv-{name}")
+        for name in ("draw", "cancel", "bar", "preview", "words"):
+            getattr(self, name).add_class(f"rv-{name}")
         self.bar.layout.display = self.preview.layout.display = "none"
         self.draw.on_click(lambda _: self.start())
         self.cancel.on_click(lambda _: self.stop())
@@ -110,11 +119,11 @@ class Runner:
 
     def _follow(self, params) -> dict[str, Any] | None:
         """Run to the end; the summary, or None when it was stopped before there was anything to stop."""
-        studio = kernel_studio()
-        studio.__dict__.setdefault("opened", {}).pop(threading.get_ident(), None)
+        studio, thread = kernel_studio(), threading.current_thread()
+        studio.forget(thread)
         updates = self.pipeline.run(studio, params)
         for update in updates:
-            if self._stopped.is_set() and not studio.session_of(threading.current_thread()):
+            if self._stopped.is_set() and not studio.session_of(thread):
                 updates.close()
                 return None
             self._show(update)

@@ -1,0 +1,65 @@
+"""The memory plan is arithmetic: every mode, and what it says when nothing fits."""
+
+from __future__ import annotations
+
+import pytest
+
+from reverie.engines import _plan
+from reverie.errors import OutOfMemory
+
+GIB = _plan.GIB
+SD15 = _plan.Shape(weights=2 * GIB, largest=int(1.6 * GIB), vae_channels=256)
+
+
+def plan(free_gb: float, **changes) -> _plan.Plan:
+    values = dict(kind="cuda", width=512, height=512, count=1, loaded=False)
+    return _plan.plan(SD15, free=int(free_gb * GIB), **{**values, **changes})
+
+
+def test_with_much_memory_nothing_is_saved():
+    found = plan(24)
+    assert not (found.offload or found.vae_tiling or found.attention_slicing)
+    assert "no memory saving" in found.note
+
+
+def test_with_less_the_decoder_is_tiled_before_the_model_is_offloaded():
+    modes = [plan(gb, width=1024, height=1024) for gb in (24, 7, 4)]
+    assert [m.vae_tiling for m in modes] == [False, True, True]
+    assert modes[-1].offload or not modes[1].offload
+
+
+def test_a_card_smaller_than_model_and_work_offloads():
+    assert plan(3.5).offload
+
+
+def test_a_processor_never_offloads():
+    assert not plan(4.5, kind="cpu").offload
+
+
+def test_a_loaded_model_is_not_counted_twice():
+    assert plan(3.0, kind="cpu", loaded=True).needs < plan(8, kind="cpu").needs
+
+
+def test_what_cannot_fit_is_refused_with_the_largest_size_that_does():
+    with pytest.raises(OutOfMemory) as caught:
+        plan(4, kind="cpu", width=8192, height=4096)
+    width, height = (int(n) for n in caught.value.next_step.split(" is ")[1].split(";")[0].split("x"))
+    assert width == pytest.approx(2 * height, rel=0.15)
+    assert plan(4, kind="cpu", width=width, height=height)
+
+
+def test_a_model_larger_than_the_memory_says_so():
+    with pytest.raises(OutOfMemory, match="smaller model"):
+        plan(1.5, kind="cpu")
+
+
+def test_a_batch_is_never_larger_than_asked_or_than_fits():
+    assert plan(24, count=3).batch == 3
+    assert plan(24, count=1000, batch=0).batch < 1000
+    assert plan(24, count=8, batch=2).batch == 2
+
+
+@pytest.mark.parametrize("free", [3, 4, 6, 10, 40])
+def test_the_note_is_one_line(free):
+    note = plan(free, count=4).note
+    assert note and "\n" not in note

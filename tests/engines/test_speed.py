@@ -1,0 +1,129 @@
+"""What makes the engine fast must not change what it computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from reverie.engines import _device, _lean, _lms, _messages, _preview, _schedulers, _speed, _winograd
+from reverie.errors import BadInput
+
+import small
+
+
+@pytest.mark.parametrize("height, width, inputs, outputs", [(8, 8, 16, 8), (10, 13, 8, 24), (64, 20, 32, 16), (3, 5, 4, 4)])
+def test_winograd_is_the_convolution(height, width, inputs, outputs):
+    torch.manual_seed(0)
+    picture, kernel, bias = torch.randn(2, inputs, height, width), torch.randn(outputs, inputs, 3, 3), torch.randn(outputs)
+    with torch.inference_mode():
+        direct = torch.nn.functional.conv2d(picture, kernel, bias, padding=1)
+        laid = picture.contiguous(memory_format=torch.channels_last)
+        ours = _winograd.convolve(laid, _winograd.transform(kernel), bias)
+    assert ours.shape == direct.shape
+    assert (ours - direct).abs().max() < 1e-4 * direct.std()
+
+
+def unet_of(family: str) -> tuple[UNet2DConditionModel, dict]:
+    config = small.configs(family, small.SMALL[family])["unet"]
+    torch.manual_seed(0)
+    extra = {}
+    if family == "sdxl":
+        extra = {"added_cond_kwargs": {"text_embeds": torch.randn(2, 64), "time_ids": torch.randn(2, 6)}}
+    return UNet2DConditionModel.from_config(config).eval().requires_grad_(False), extra
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_the_lean_unet_computes_what_the_plain_one_does_for_prompt_after_prompt(family):
+    unet, extra = unet_of(family)
+    picture = torch.randn(2, 4, 16, 16)
+    prompts = [torch.randn(2, 7, unet.config.cross_attention_dim) for _ in range(2)]
+    with torch.inference_mode():
+        plain = [unet(picture, step, text, **extra).sample for text in prompts for step in (900, 10)]
+        unet.to(memory_format=torch.channels_last)
+        _lean.rewrite(unet)
+        laid = picture.contiguous(memory_format=torch.channels_last)
+        lean = [unet(laid, step, text, **extra).sample for text in prompts for step in (900, 10)]
+    assert all((one - other).abs().max() < 1e-4 for one, other in zip(plain, lean))
+
+
+def test_winograd_layers_replace_the_plain_ones_within_their_share(monkeypatch):
+    unet, _ = unet_of("sd15")
+    size = sum(weight.numel() for weight in unet.parameters())
+    picture, text = torch.randn(2, 4, 16, 16), torch.randn(2, 7, 32)
+    monkeypatch.setattr(_speed, "_gains", lambda inputs, outputs: True)  # these layers are too small to gain
+    with torch.inference_mode():
+        plain = unet(picture, 10, text).sample
+        _speed._use_winograd(unet)
+        ours = unet(picture.contiguous(memory_format=torch.channels_last), 10, text).sample
+    replaced = [m for m in unet.modules() if isinstance(m, torch.nn.Conv2d) and m.weight.numel() == 0]
+    assert replaced
+    assert sum(3 * 9 * m.in_channels * m.out_channels for m in replaced) <= _speed.WINOGRAD_SHARE * size
+    assert (plain - ours).abs().max() < 1e-3
+
+
+def test_the_number_format_is_measured_and_can_be_forced():
+    assert 0.05 < _device.bf16_gain() < 100
+    assert _device.choose("cpu").unet in (torch.float32, torch.bfloat16)
+    assert _device.choose("cpu", "float32").unet == torch.float32
+    with pytest.raises(BadInput, match="float32"):
+        _device.choose("cpu", "float3")
+    with pytest.raises(BadInput, match="auto, cpu"):
+        _device.choose("cuda:99")
+
+
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        ("DPM++ 2M Karras", "dpmpp_2m_karras"),
+        ("Euler a", "euler_a"),
+        ("euler_ancestral", "euler_a"),
+        ("UniPC", "unipc"),
+        ("DPM++ 2M SDE Karras", "dpmpp_2m_sde_karras"),
+        ("DDIM", "ddim"),
+        ("", ""),
+    ],
+)
+def test_other_programs_sampler_names_are_understood(theirs, ours):
+    assert _schedulers.canonical(theirs) == ours
+
+
+@pytest.mark.parametrize("name", _schedulers.names())
+def test_every_scheduler_keeps_the_models_prediction_type(name):
+    own = {**small.SD_SCHEDULE, "prediction_type": "v_prediction"}
+    assert _schedulers.build(name, own).config.prediction_type == "v_prediction"
+
+
+def test_lms_of_order_one_is_euler_and_its_weights_add_up_to_the_step():
+    sigmas = [14.6, 9.0, 5.0, 2.0, 0.5, 0.0]
+    assert _lms.coefficients(sigmas, 2, 1) == pytest.approx([sigmas[3] - sigmas[2]])
+    for order in (2, 3, 4):
+        assert sum(_lms.coefficients(sigmas, 3, order)) == pytest.approx(sigmas[4] - sigmas[3])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
+def test_the_preview_foresees_the_clean_latents_from_a_true_prediction(prediction, sampler):
+    scheduler = _schedulers.build(sampler, {**small.SD_SCHEDULE, "prediction_type": prediction})
+    scheduler.set_timesteps(10)
+    clean, noise, step = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), int(scheduler.timesteps[3])
+    alpha = scheduler.alphas_cumprod[step]
+    noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+    output = noise if prediction == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+    given = noisy / alpha.sqrt() if sampler == "euler" else noisy
+    assert torch.allclose(_preview.foreseen(scheduler, output, step, given), clean, atol=1e-3)
+
+
+def test_messages_come_out_as_they_went_in(tmp_path):
+    path = tmp_path / "pipe"
+    with open(path, "wb") as stream:
+        _messages.write(stream, {"type": "picture", "note": "größe"}, b"\x00\xff" * 9, b"")
+        _messages.write(stream, {"type": "done"})
+    with open(path, "rb") as stream:
+        assert _messages.read(stream) == ({"type": "picture", "note": "größe"}, [b"\x00\xff" * 9, b""])
+        assert _messages.read(stream) == ({"type": "done"}, [])
+        assert _messages.read(stream) is None
+    path.write_bytes(path.read_bytes()[:-2])
+    with open(path, "rb") as stream:
+        _messages.read(stream)
+        assert _messages.read(stream) is None
