@@ -91,7 +91,8 @@ def main() -> None:
         return
     print(grade.table(figures["accuracy"], figures["ceiling"]))
     print(f"{figures['seconds_a_picture']:.2f} s a picture in batches of {args.batch}, "
-          f"{figures['seconds_alone']:.2f} s alone ({args.steps} steps, guidance {args.guidance:g}, {figures['n']} held-out captions)")
+          f"{figures['seconds_alone']:.2f} s alone "
+          f"({args.steps} steps, guidance {args.guidance:g}, {figures['n']} held-out captions)")
 
 
 if __name__ == "__main__":

@@ -118,6 +118,7 @@ def table(shares: dict[str, float], ceiling: dict[str, float]) -> str:
     """Markdown: attribute, accuracy, chance, accuracy on drawings; the mean at the end."""
     rows = ["| attribute | accuracy | chance | on drawings |", "|---|---|---|---|"]
     columns = (shares, {name: chance(name) for name in HEADS}, ceiling)
-    rows += [f"| {ROW.get(name, name)} | " + " | ".join(f"{part[name]:.2f}" for part in columns) + " |" for name in HEADS]
+    rows += [" | ".join([f"| {ROW.get(name, name)}", *(f"{part[name]:.2f}" for part in columns)]) + " |"
+             for name in HEADS]
     means = [sum(part[name] for name in HEADS) / len(HEADS) for part in columns]
     return "\n".join([*rows, f"| mean | {means[0]:.3f} | {means[1]:.3f} | {means[2]:.3f} |"])

@@ -72,7 +72,7 @@ def test_a_prompt_becomes_a_picture(page):
 def test_cancel_is_heard_while_it_draws(page):
     open_tab(page, "Generate")
     field(page, "count").fill("400")
-    field(page, "steps").fill("60")
+    field(page, "steps").fill("8")
     field(page, "steps").press("Tab")
     draw(page)
     page.locator(".rv-card:visible").nth(1).wait_for()

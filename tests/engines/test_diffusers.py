@@ -149,10 +149,10 @@ def test_a_failing_listener_does_not_leave_the_job_running(engine):
         raise RuntimeError("the listener failed")
 
     with pytest.raises(RuntimeError, match="listener"):
-        engine.run(a_task(steps=1000), [], fail, never)
+        engine.run(a_task(steps=1000, count=50), [], fail, never)
     begun = time.monotonic()
     engine.run(a_task(), [], QUIET, never)
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 60  # the whole job takes several minutes
 
 
 def test_two_threads_share_one_engine_and_each_gets_its_own_picture(engine):
@@ -177,12 +177,14 @@ def test_a_size_beyond_memory_is_refused_before_loading_and_names_one_that_fits(
     engine.close()
 
 
-def test_running_out_of_memory_in_a_step_ends_the_job_and_not_the_worker(house):
-    engine = open_engine("diffusers", house, device="cpu", memory_gb=64, hard_limit_gb=1.5)
+def test_running_out_of_memory_in_the_middle_ends_the_job_and_not_the_worker(house, tmp_path):
+    engine = open_engine("diffusers", house, device="cpu", memory_gb=64, hard_limit_gb=2.0)
     engine.run(a_task(), [], QUIET, never)
     pid = engine.pid
-    with pytest.raises(OutOfMemory, match="smaller"):
-        engine.run(a_task(model="fifteen", width=4096, height=4096, steps=1), [], QUIET, never)
+    start = tmp_path / "start.png"
+    Image.new("RGB", (64, 64)).save(start)
+    with pytest.raises(OutOfMemory, match="smaller"):  # encoding the start picture takes several GB at once
+        engine.run(a_task(model="fifteen", kind="img2img", width=4096, height=4096, steps=1), [start], QUIET, never)
     assert engine.run(a_task(), [], QUIET, never)
     assert engine.pid == pid
     engine.close()
@@ -206,8 +208,8 @@ def test_cancel_is_heard_while_a_step_is_still_running(engine):
         return len(asked) > 3
 
     with pytest.raises(Cancelled):
-        engine.run(a_task(steps=1000), [], QUIET, cancelled)
-    assert time.monotonic() - begun < 5
+        engine.run(a_task(steps=1000, count=50), [], QUIET, cancelled)
+    assert time.monotonic() - begun < 60  # the whole job takes several minutes
 
 
 def test_bf16_draws_nearly_what_float32_draws(house):

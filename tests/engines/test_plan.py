@@ -59,7 +59,7 @@ def test_a_batch_is_never_larger_than_asked_or_than_fits():
     assert plan(24, count=8, batch=2).batch == 2
 
 
-@pytest.mark.parametrize("free", [3, 4, 6, 10, 40])
+@pytest.mark.parametrize("free", [3.5, 4, 6, 10, 40])
 def test_the_note_is_one_line(free):
     note = plan(free, count=4).note
     assert note and "\n" not in note

@@ -144,7 +144,7 @@ def test_illustrate_draws_and_a_second_run_draws_nothing(drawing, tmp_path):
 
 
 def test_ctrl_c_stops_says_what_is_kept_and_exits_130(drawing):
-    running = drawing.start("generate", "a castle at night", "--seed", 11, "--steps", 60, "--count", 400)
+    running = drawing.start("generate", "a castle at night", "--seed", 11, "--steps", 8, "--count", 400)
     try:
         first = running.stdout.readline()
         assert first.startswith("[1/400]")

@@ -150,7 +150,7 @@ def test_a_prompt_becomes_a_picture_without_holding_the_cell(storage):
 
 
 def test_cancel_ends_the_run_and_keeps_what_is_finished(storage):
-    tab = GenerateTab({"prompt": "a blue house", "steps": 60, "count": 400, "seed": 4})
+    tab = GenerateTab({"prompt": "a blue house", "steps": 8, "count": 400, "seed": 4})
     tab.runner.draw.click()
     wait_for(lambda: tab.gallery.children)
     tab.runner.cancel.click()
