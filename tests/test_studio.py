@@ -128,6 +128,17 @@ def test_second_studio_follows_while_the_first_works_and_takes_over_when_it_ends
         assert [task.prompt for task in other.made] == ["slow"]
 
 
+def test_job_that_ran_for_a_process_that_died_is_taken_over_by_who_follows_it(home, engine, studio):
+    gone = studio.session("generate")
+    job = studio.store.jobs.put(make_task(prompt="a", width=16, height=16), studio.key(make_task(prompt="a", width=16, height=16)), gone)[0]
+    studio.store.jobs.claim("local", 600, [gone])
+    with studio.store.begin() as db:
+        db.exec_driver_sql("UPDATE sessions SET owner = '999999:1.00' WHERE id = ?", (gone,))
+    mine = ask(studio)
+    assert mine.id == job.id and mine.state == "running"
+    assert run(studio, mine)[-1].kind == "succeeded" and len(engine.made) == 1
+
+
 def test_task_without_its_model_is_refused_before_it_is_stored(studio):
     with pytest.raises(ModelMissing):
         ask(studio, model="no-such-model")

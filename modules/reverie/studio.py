@@ -21,6 +21,7 @@ from reverie.types import FINISHED, Asset, Event, Job, Task
 
 LEASE_S = 600
 PROGRESS_INTERVAL_S = 0.1
+ADOPT_INTERVAL_S = 1.0
 log = logging.getLogger("reverie.studio")
 
 
@@ -35,6 +36,7 @@ class Studio:
         self._open_engine = functools.partial(open_engine, settings=settings, **engine_options)
         self._changed = threading.Condition()
         self._mine: dict[str, set[str]] = {}
+        self._session_of: dict[str, str] = {}
         self._marks: dict[str, int] = {}
         self._start = threading.Lock()
 
@@ -64,7 +66,7 @@ class Studio:
         if not new and not self._is_kept(job):
             job = self.store.jobs.ask_again(job, session)
         self._mine.setdefault(session, set()).add(job.id)
-        self._marks[job.id] = mark
+        self._session_of[job.id], self._marks[job.id] = session, mark
         if job.state not in FINISHED:
             self._dispatch()
         return job
@@ -90,6 +92,7 @@ class Studio:
         for job in jobs:
             if job.id not in waiting:
                 yield Event(job=job.id, session=job.session, kind=_END[job.state], fraction=1.0, error=job.error)
+        adopt_at = time.monotonic() + ADOPT_INTERVAL_S
         after, last_report = min((self._marks.get(job_id, 0) for job_id in waiting), default=0), 0.0
         while waiting:
             events = self.store.jobs.events(waiting, after)
@@ -103,8 +106,16 @@ class Studio:
                 if event.kind in _ENDS:
                     waiting.discard(event.job)
                 yield event
+            if waiting and time.monotonic() > adopt_at:
+                adopt_at = time.monotonic() + ADOPT_INTERVAL_S
+                self._adopt(waiting)
             if waiting:
                 self._wait()
+
+    def _adopt(self, job_ids: Iterable[str]) -> None:
+        """A job that ran for a process that died waits again, but for nobody: it is ours now, since we follow it."""
+        mine = {job_id: self._session_of[job_id] for job_id in job_ids if job_id in self._session_of}
+        self.store.jobs.adopt(mine, self.store.sessions.wanted())
 
     def _wait(self) -> None:
         if self._dispatcher and self._dispatcher.broken:

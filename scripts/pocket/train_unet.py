@@ -19,8 +19,9 @@ BATCH, RATE, WARM, DECAY, AVERAGE = 24, 8e-4, 150, .4, .998
 BETAS, EVERY = (.9, .99), 4        # the running average follows every 4 steps
 SHORT = 40                        # three batches of four spare the padding after the longest possible caption
 BLIND = 985                       # from this step on the input is noise alone, as at the start of sampling
-BLIND_SHARE = .04
-STEP_CENTRE, STEP_WIDTH = .5, 1.1  # logit-normal choice of the noise step, biased towards noise
+BLIND_SHARE = .06
+STEP_CENTRE, STEP_WIDTH = 1.1, 1.2  # logit-normal choice of the noise step: a picture's content is decided above 700
+COARSE = {2: 1.0, 4: 4.0, 8: 8.0}  # weight of the error after pooling: coarse shapes before the grain of the paper
 
 
 def learn_words(text_encoder, scenes: Scenes, seconds: float, batch: int = 64, log=print) -> None:
@@ -171,6 +172,12 @@ def rate_at(step: int, share: float) -> float:
     return RATE * min(1.0, (step + 1) / WARM, max(0.0, (1 - share) / DECAY))
 
 
+def coarse_to_fine(error: torch.Tensor) -> torch.Tensor:
+    """Squared error of [b, c, h, w], and again of its pooled copies; the best prediction stays the same."""
+    return error.square().mean() + sum(weight * F.avg_pool2d(error, side).square().mean()
+                                       for side, weight in COARSE.items())
+
+
 def batch_loss(nets, scenes, latents, alphas, chance, step: int, batch: int, device: str):
     """Squared error of the velocity over one fresh batch."""
     rng, numbers, generator = chance
@@ -185,7 +192,7 @@ def batch_loss(nets, scenes, latents, alphas, chance, step: int, batch: int, dev
     with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
         states = nets["text"](ids).last_hidden_state
         out = nets["unet"](x.contiguous(memory_format=torch.channels_last), steps, states).sample
-    return F.mse_loss(out.float(), wanted)
+    return coarse_to_fine(out.float() - wanted)
 
 
 def work(worker: int, state: State, nets, wait, minutes: float, batch: int, device: str, saving, log=print) -> None:

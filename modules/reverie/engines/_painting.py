@@ -157,7 +157,7 @@ def _how(task: Task) -> dict[str, Any]:
     if task.kind == "txt2img":
         return {"num_inference_steps": task.steps, "width": task.width, "height": task.height}
     size = {"width": task.width, "height": task.height} if task.kind == "inpaint" else {}
-    return {"num_inference_steps": task.steps, "strength": max(task.denoise, 1.0001 / task.steps), **size}
+    return {"num_inference_steps": task.steps, "strength": min(1.0, max(task.denoise, 1.0001 / task.steps)), **size}
 
 
 def _scheduler(loaded: Loaded, task: Task):

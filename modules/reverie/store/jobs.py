@@ -88,6 +88,17 @@ class Jobs:
             job = job.model_copy(update={"session": session, "attempt": 0})
             return job if job.state == "queued" else self.move_in(db, job, "queued", note="asked for again")
 
+    def adopt(self, session_of: dict[str, str], living: list[str]) -> int:
+        """Waiting jobs whose own session's process is gone come to the session that still follows them; how many."""
+        number = 0
+        with self._store.begin() as db:
+            for job_id, session in session_of.items():
+                row = db.exec_driver_sql("SELECT session FROM jobs WHERE id = ? AND state = 'queued'", (job_id,)).first()
+                if row and row[0] not in living:
+                    db.exec_driver_sql("UPDATE jobs SET session = ? WHERE id = ?", (session, job_id))
+                    number += 1
+        return number
+
     def last_event(self) -> int:
         """The id of the newest stored event, 0 if there is none."""
         with self._store.read() as db:
