@@ -20,14 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch  # noqa: E402
 
 from scripts.pocket import data, networks  # noqa: E402
+from scripts.pocket.train_team import say  # noqa: E402
 
 RUN = networks.ROOT / "storage" / "pocket-run"
 SHARES = {"vae": .1, "grader": .07, "unet": .73, "clip": .1}     # of --minutes, with --stage all
-
-
-def say(text: str) -> None:
-    """A line for the log."""
-    print(time.strftime("%H:%M:%S", time.gmtime()), text, flush=True)
 
 
 def keep_memory() -> None:
@@ -92,6 +88,11 @@ def stage_vae(args, minutes) -> None:
     say(f"autoencoder: {train_vae.report(vae.cpu(), scenes)}")
 
 
+def workers_for(args) -> int:
+    """Worker processes: one per core, or one for a GPU."""
+    return data.threads() if args.device == "cpu" else 1
+
+
 def first_words():
     """A text encoder: with the head start of an earlier run where there is one."""
     from transformers import CLIPTextModel
@@ -113,15 +114,15 @@ def stage_unet(args, minutes) -> None:
     if not resuming and args.start != "assets":
         train_unet.learn_words(text, scenes, args.word_seconds, log=say)
         text.save_pretrained(RUN / "words")
-    workers = data.threads() if args.device == "cpu" else 1
-    state = train_unet.State(unet, text, args.device, workers)
+    workers = workers_for(args)
+    nets = train_unet.bundle(unet, text, args.device)
+    state = train_unet.State(nets, workers)
     if resuming:
         state.load(checkpoint)
         say(f"goes on from step {int(state.clock[0])}, {float(state.clock[1]):.0f} s")
     folders = [RUN / "pipeline", *([networks.MODEL] if args.publish else [])]
-    saving = train_unet.saver(RUN, vae, folders, minutes)
-    nets = state.bundle(unet, text, args.device)
-    train_unet.train(minutes, state, nets, saving, args.device, args.batch)
+    saver = train_unet.Saver(RUN, vae, folders, minutes)
+    train_unet.train(minutes, state, nets, saver, args.device, args.batch)
 
 
 def stage_grader(args, minutes) -> None:
@@ -129,7 +130,7 @@ def stage_grader(args, minutes) -> None:
     from scripts.pocket import train_grader
     scenes, vae = scenes_ready(), trained_vae(args)
     encode_all(scenes, vae, args.device)
-    train_grader.train(minutes, scenes, vae.cpu(), networks.LATENT, args.device, log=say)
+    train_grader.train(minutes, vae.to(args.device), workers_for(args), args.device)
 
 
 def stage_clip(args, minutes) -> None:

@@ -132,6 +132,9 @@ def save_pipeline(unet, text_encoder, vae, folder: Path = MODEL) -> None:
     pipe.save_pretrained(part, safe_serialization=True)
     edit_json(part / "model_index.json", tokenizer=["transformers", TOKENIZER_CLASS])
     edit_json(part / "tokenizer" / "tokenizer_config.json", tokenizer_class=TOKENIZER_CLASS)
+    for config in part.rglob("*.json"):
+        if "_name_or_path" in config.read_text(encoding="utf-8"):
+            edit_json(config)
     put_in_place(part, Path(folder))
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from scripts.pocket import grade
+from scripts.pocket import grade, networks
 from scripts.pocket.data import SIZE, Scenes, held_out_scenes
+from scripts.pocket.train_team import State, alone, run, say
 
 BATCH, RATE, DECODED = 64, 2e-3, 12       # pictures a step, and how many of them come out of the autoencoder
 
@@ -46,31 +47,51 @@ def drawings(scenes: list) -> torch.Tensor:
     return grade.as_tensor([draw(scene, SIZE, 10 ** 6 + i) for i, scene in enumerate(scenes)])
 
 
-def train(minutes: float, scenes: Scenes, vae, channels: int, device: str = "cpu", start=None, log=print):
-    """Trains for `minutes`, writes the grader and the held-out list; returns the grader."""
-    grader = (start or grade.Grader()).to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(grader.parameters(), RATE, betas=(.9, .99), weight_decay=.02)
-    numbers, latents = np.random.default_rng(3), scenes.latents(channels)
+def work(worker: int, wait, state: State, minutes: float, vae, device: str, grader=None) -> None:
+    """One worker's training loop; worker 0 keeps the clock and writes the result."""
+    fresh = grade.Grader().to(device, memory_format=torch.channels_last) if grader is None else grader
+    grader = state.bind(fresh, worker).train()
+    optimizer, scenes = state.optimizer(worker), Scenes()
+    scenes.refresh()
+    batch, decoded = BATCH // len(state.grads), DECODED // len(state.grads)
+    numbers, latents = np.random.default_rng(3 + worker), scenes.latents(networks.LATENT)
     wanted = {name: torch.tensor([grade.labels(scene)[name] for scene in scenes.scenes]) for name in grade.HEADS}
-    seconds, clock, step, total = 0.0, time.time(), 0, 0.0
-    while (share := seconds / 60 / minutes) < 1:
-        optimizer.param_groups[0]["lr"] = RATE * min(1, (step + 1) / 100, 1.6 * (1 - share)) + 1e-6
-        rows = numbers.integers(0, len(scenes.index), BATCH)
-        pictures = torch.cat([reconstructed(vae, torch.from_numpy(latents[rows[:DECODED]]).float()),
-                              scenes.images(rows[DECODED:])])
-        out = grader(jitter(pictures).to(device).contiguous(memory_format=torch.channels_last))
+    before, total = time.time(), 0.0
+    while (share := float(state.clock[1]) / 60 / minutes) < 1:
+        step = int(state.clock[0]) + 1
+        rows = numbers.integers(0, len(scenes.index), batch)
+        part = torch.from_numpy(latents[rows[:decoded]]).to(device, torch.float32)
+        pictures = torch.cat([reconstructed(vae, part), scenes.images(rows[decoded:]).to(device)])
+        out = grader(jitter(pictures).contiguous(memory_format=torch.channels_last))
         loss = sum(F.cross_entropy(out[name], wanted[name][rows].to(device), ignore_index=-1) for name in grade.HEADS)
-        optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
-        step, total = step + 1, total + float(loss.detach())
-        seconds, clock = seconds + min(time.time() - clock, 20), time.time()
-        if step % 50 == 0:
-            log(f"grader step {step} {seconds:.0f} s loss {total / 50:.3f}")
-            total = 0.0
+        total += float(loss.detach())
+        state.update(optimizer, RATE * min(1, step / 100, 1.6 * (1 - share)) + 1e-6, worker, wait)
+        if worker == 0:
+            state.clock[1] += min(time.time() - before, 20)
+            before = time.time()
+            if step % 50 == 0:
+                say(f"grader step {step} {float(state.clock[1]):.0f} s loss {total / 50:.3f}")
+                total = 0.0
+        wait()
+    if worker == 0:
+        finish(grader)
+
+
+def finish(grader) -> None:
+    """Writes the grader and the held-out list, and says how well it reads drawings."""
     grader = grader.eval().cpu()
     grade.save(grader)
     held_out = write_held_out()
     shares = grade.right(grader, drawings(held_out), [grade.labels(scene) for scene in held_out])
-    log("grader on held-out drawings " + ", ".join(f"{name} {value:.3f}" for name, value in shares.items()))
-    return grader
+    say("grader on held-out drawings " + ", ".join(f"{name} {value:.3f}" for name, value in shares.items()))
+
+
+def train(minutes: float, vae, workers: int = 1, device: str = "cpu") -> None:
+    """Trains for `minutes` and writes the grader."""
+    grader = grade.Grader().to(device, memory_format=torch.channels_last)
+    state = State(grader, workers)
+    if workers == 1:
+        work(0, alone, state, minutes, vae, device, grader)
+    else:
+        run(work, workers, (state, minutes, vae, device))

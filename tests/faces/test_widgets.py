@@ -183,7 +183,7 @@ def test_scenes_are_read_edited_and_drawn(storage, story, tmp_path):
 def test_headless_draws_shows_and_remembers(storage, story, tmp_path, capsys):
     summary = run_headless({"text": str(story), "steps": 2, "out": str(tmp_path / "out"), "tunnel": "another cell's"})
     said = capsys.readouterr().out
-    assert "2 scenes in 1 chapter" in said and "[2] chapter_01_scene_02" in said
+    assert "2 scenes in 1 chapter" in said and "chapter_01_scene_01" in said and "chapter_01_scene_02" in said and "[2]" in said
     assert len(summary["pictures"]) == 2 and summary["seconds"] > 0
     assert json.loads((storage / "outputs/runs/last.json").read_text())["storyboard"] == summary["storyboard"]
 
