@@ -127,10 +127,11 @@ def stage_unet(args, minutes) -> None:
 
 def stage_grader(args, minutes) -> None:
     """Trains the grader."""
-    from scripts.pocket import train_grader
+    from scripts.pocket import grade, train_grader
+    start = grade.load() if args.resume or args.start == "assets" else None
     scenes, vae = scenes_ready(), trained_vae(args)
     encode_all(scenes, vae, args.device)
-    train_grader.train(minutes, vae.to(args.device), workers_for(args), args.device)
+    train_grader.train(minutes, vae.to(args.device), workers_for(args), args.device, start)
 
 
 def stage_clip(args, minutes) -> None:

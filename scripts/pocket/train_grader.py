@@ -87,9 +87,9 @@ def finish(grader) -> None:
     say("grader on held-out drawings " + ", ".join(f"{name} {value:.3f}" for name, value in shares.items()))
 
 
-def train(minutes: float, vae, workers: int = 1, device: str = "cpu") -> None:
-    """Trains for `minutes` and writes the grader."""
-    grader = grade.Grader().to(device, memory_format=torch.channels_last)
+def train(minutes: float, vae, workers: int = 1, device: str = "cpu", start=None) -> None:
+    """Trains for `minutes`, from `start` where there is one, and writes the grader."""
+    grader = (start or grade.Grader()).to(device, memory_format=torch.channels_last)
     state = State(grader, workers)
     if workers == 1:
         work(0, alone, state, minutes, vae, device, grader)

@@ -6,22 +6,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from reverie.engines import _device, _lean, _lms, _messages, _preview, _schedulers, _speed, _winograd
+from reverie.engines import _device, _lean, _lms, _messages, _preview, _schedulers
 from reverie.errors import BadInput
 
 import small
-
-
-@pytest.mark.parametrize("height, width, inputs, outputs", [(8, 8, 16, 8), (10, 13, 8, 24), (64, 20, 32, 16), (3, 5, 4, 4)])
-def test_winograd_is_the_convolution(height, width, inputs, outputs):
-    torch.manual_seed(0)
-    picture, kernel, bias = torch.randn(2, inputs, height, width), torch.randn(outputs, inputs, 3, 3), torch.randn(outputs)
-    with torch.inference_mode():
-        direct = torch.nn.functional.conv2d(picture, kernel, bias, padding=1)
-        laid = picture.contiguous(memory_format=torch.channels_last)
-        ours = _winograd.convolve(laid, _winograd.transform(kernel), bias)
-    assert ours.shape == direct.shape
-    assert (ours - direct).abs().max() < 1e-4 * direct.std()
 
 
 def unet_of(family: str) -> tuple[UNet2DConditionModel, dict]:
@@ -45,20 +33,6 @@ def test_the_lean_unet_computes_what_the_plain_one_does_for_prompt_after_prompt(
         laid = picture.contiguous(memory_format=torch.channels_last)
         lean = [unet(laid, step, text, **extra).sample for text in prompts for step in (900, 10)]
     assert all((one - other).abs().max() < 1e-4 for one, other in zip(plain, lean))
-
-
-def test_winograd_layers_replace_the_plain_ones_within_their_share():
-    unet, _ = unet_of("sd15")
-    size = sum(weight.numel() for weight in unet.parameters())
-    picture, text = torch.randn(2, 4, 16, 16), torch.randn(2, 7, 32)
-    with torch.inference_mode():
-        plain = unet(picture, 10, text).sample
-        _speed._use_winograd(unet, gains=lambda inputs, outputs: True)  # measured, such small layers gain nothing
-        ours = unet(picture.contiguous(memory_format=torch.channels_last), 10, text).sample
-    replaced = [m for m in unet.modules() if isinstance(m, torch.nn.Conv2d) and m.weight.numel() == 0]
-    assert replaced
-    assert sum(3 * 9 * m.in_channels * m.out_channels for m in replaced) <= _speed.WINOGRAD_SHARE * size
-    assert (plain - ours).abs().max() < 1e-3
 
 
 def test_the_number_format_is_measured_and_can_be_forced():

@@ -1,6 +1,6 @@
 """How a task fits into memory: pure arithmetic, so that a refusal costs nothing and every mode can be tested.
 
-The figures are bytes per latent pixel (UNet) and per picture pixel (VAE), measured with SD1.5 and SDXL shapes and
+The figures are bytes per latent pixel (UNet) and per picture pixel (VAE), estimated with SD1.5 and SDXL shapes and
 rounded up; they err towards refusing late rather than early, as running out is caught as well.
 """
 
