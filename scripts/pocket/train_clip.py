@@ -64,7 +64,7 @@ def train(minutes: float, scenes: Scenes, text_encoder=None, device: str = "cpu"
     from scripts.pocket.train_grader import drawings
     clip = (start or build(text_encoder)).to(device).train()
     clip.text_model.requires_grad_(text_encoder is None and start is None)
-    width = clip.config.vision_config.hidden_size
+    width = clip.config.projection_dim
     heads = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in HEADS.items()}).to(device)
     trained = [weight for weight in [*clip.parameters(), *heads.parameters()] if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, RATE, betas=(.9, .98), weight_decay=.05)
