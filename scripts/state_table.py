@@ -34,7 +34,8 @@ def _last_words(cell: dict) -> str:
     texts = ["".join(output.get("text", "")) for output in cell.get("outputs", []) if output.get("output_type") == "stream"]
     lines = [line.strip() for line in "".join(texts).splitlines() if line.strip()]
     last = lines[-1] if lines else ""
-    return last.replace(str(ROOT) + "/", "").replace("|", "\\|")[:160]
+    last = re.sub(r"(?<![\w.])/[\w./-]+", lambda path: Path(path[0]).name, last)  # no paths of the machine
+    return last.replace("|", "\\|")[:160]
 
 
 def main() -> int:
