@@ -234,7 +234,7 @@ class _Dispatcher(threading.Thread):
         except Cancelled as error:
             self._jobs.move(job.id, "queued" if self._stopping.is_set() else "cancelled", error)
         except ReverieError as error:
-            log.warning("job=%s failed: %s", job.id, error)
+            log.info("job=%s failed: %s", job.id, error)
             self._jobs.move(job.id, "failed", error)
         except Exception as error:
             log.exception("job=%s", job.id)

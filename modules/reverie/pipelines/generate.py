@@ -59,6 +59,8 @@ def run(studio, params: Params) -> Iterator[Update]:
             update = replace(update, path=path)
         elif update.kind == "failed":
             failed.append(update.data)
+            if len(jobs) == 1:
+                break  # it is raised below: one error, said once
         yield update
     if failed and not pictures:
         raise error_of(studio, failed[0])
