@@ -10,6 +10,7 @@ checkpoints into assets/models/pocket as well.
 """
 import argparse
 import ctypes
+import hashlib
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ from scripts.pocket import data, networks  # noqa: E402
 from scripts.pocket.train_team import say  # noqa: E402
 
 RUN = networks.ROOT / "storage" / "pocket-run"
-SHARES = {"vae": .1, "grader": .07, "unet": .73, "clip": .1}     # of --minutes, with --stage all
+SHARES = {"vae": .18, "unet": .57, "decoder": .07, "grader": .12, "clip": .06}     # of --minutes, with --stage all
 
 
 def keep_memory() -> None:
@@ -54,23 +55,32 @@ def trained_vae(args):
     return networks.load_parts()[2].eval()
 
 
+def encoder_key(vae, pictures: int) -> str:
+    """Changes with the encoder's weights and with the number of pictures."""
+    digest = hashlib.sha256(str(pictures).encode())
+    for weight in vae.encoder.state_dict().values():
+        digest.update(weight.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def encode_all(scenes: data.Scenes, vae, device: str) -> None:
-    """Writes the latents of every drawn picture, unless they are newer than the autoencoder."""
-    path, weights = data.FOLDER / "latents.f16", RUN / "vae" / "diffusion_pytorch_model.safetensors"
-    size = len(scenes.index) * networks.LATENT * networks.GRID ** 2 * 2
-    newest = weights.stat().st_mtime if weights.exists() else 0
-    if path.exists() and path.stat().st_size == size and path.stat().st_mtime > newest:
+    """Writes the latents of every drawn picture, unless this encoder has written them already."""
+    path, mark = data.FOLDER / "latents.f16", data.FOLDER / "latents.key"
+    key = encoder_key(vae, len(scenes.index))
+    if mark.exists() and mark.read_text(encoding="utf-8") == key:
         return
+    mark.unlink(missing_ok=True)
     with open(path, "wb") as file:
-        file.truncate(size)
+        file.truncate(len(scenes.index) * networks.LATENT * networks.GRID ** 2 * 2)
     latents, vae, began = scenes.latents(networks.LATENT, "r+"), vae.to(device), time.time()
     vae.to(memory_format=torch.channels_last)
     with torch.inference_mode():
-        for start in range(0, len(scenes.index), 128):
-            rows = range(start, min(start + 128, len(scenes.index)))
+        for start in range(0, len(scenes.index), 64):
+            rows = range(start, min(start + 64, len(scenes.index)))
             pictures = scenes.images(list(rows)).to(device).contiguous(memory_format=torch.channels_last)
             latents[start:rows.stop] = vae.encode(pictures).latents.cpu().numpy()
     latents.flush()
+    mark.write_text(key, encoding="utf-8")
     say(f"encoded {len(scenes.index)} pictures in {time.time() - began:.0f} s")
 
 
@@ -79,13 +89,23 @@ def stage_data(args, minutes) -> None:
     data.draw_set(args.pictures, workers=max(1, data.threads()), log=say)
 
 
-def stage_vae(args, minutes) -> None:
+def save_vae(vae) -> None:
+    """Puts the autoencoder into this run's folder."""
+    vae.save_pretrained(RUN / "vae")
+
+
+def stage_vae(args, minutes, whole: bool = True) -> None:
     """Trains the autoencoder."""
     from scripts.pocket import train_vae
     scenes = scenes_ready()
-    start = trained_vae(args) if args.resume or args.start == "assets" else None
-    vae = train_vae.train(minutes, scenes, lambda vae: vae.save_pretrained(RUN / "vae"), start, args.device, say)
-    say(f"autoencoder: {train_vae.report(vae.cpu(), scenes)}")
+    start = trained_vae(args) if args.resume or args.start == "assets" or not whole else None
+    train_vae.train(minutes, save_vae, start, whole, workers_for(args), args.device)
+    say(f"autoencoder: {train_vae.report(trained_vae(args), scenes)}")
+
+
+def stage_decoder(args, minutes) -> None:
+    """Trains the autoencoder's decoder on; the latents, and with them the unet, stay as they are."""
+    stage_vae(args, minutes, whole=False)
 
 
 def workers_for(args) -> int:
@@ -111,7 +131,7 @@ def stage_unet(args, minutes) -> None:
     else:
         unet, text = networks.build_unet(), first_words()
     resuming = args.resume and checkpoint.exists()
-    if not resuming and args.start != "assets":
+    if not resuming and args.start != "assets" and args.word_seconds:
         train_unet.learn_words(text, scenes, args.word_seconds, log=say)
         text.save_pretrained(RUN / "words")
     workers = workers_for(args)
@@ -141,7 +161,8 @@ def stage_clip(args, minutes) -> None:
     train_clip.train(minutes, scenes_ready(), text, args.device, log=say)
 
 
-STAGES = {"data": stage_data, "vae": stage_vae, "grader": stage_grader, "unet": stage_unet, "clip": stage_clip}
+STAGES = {"data": stage_data, "vae": stage_vae, "unet": stage_unet, "decoder": stage_decoder, "grader": stage_grader,
+          "clip": stage_clip}
 
 
 def main() -> None:
@@ -153,8 +174,8 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in storage/pocket-run")
     parser.add_argument("--from", dest="start", choices=["nothing", "assets"], default="nothing",
                         help="assets: begin with the committed weights")
-    parser.add_argument("--pictures", type=int, default=60000, help="drawings of the data stage")
-    parser.add_argument("--batch", type=int, default=24, help="pictures per step of the unet stage")
+    parser.add_argument("--pictures", type=int, default=48000, help="drawings of the data stage")
+    parser.add_argument("--batch", type=int, default=32, help="pictures per step of the unet stage")
     parser.add_argument("--word-seconds", type=float, default=60, help="head start of a new text encoder")
     parser.add_argument("--publish", action="store_true", help="write checkpoints into assets/models/pocket too")
     args = parser.parse_args()

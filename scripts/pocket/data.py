@@ -102,9 +102,9 @@ class Scenes:
         return len(self.index)
 
     def latents(self, channels: int, mode: str = "r") -> np.memmap:
-        """Normalised latents, float16 [n, channels, 32, 32], in the order of `index`."""
+        """Normalised latents, float16 [n, channels, 16, 16], in the order of `index`."""
         path = self.folder / "latents.f16"
-        return np.memmap(path, np.float16, mode, shape=(len(self.index), channels, SIZE // 4, SIZE // 4))
+        return np.memmap(path, np.float16, mode, shape=(len(self.index), channels, SIZE // 8, SIZE // 8))
 
     def images(self, rows) -> torch.Tensor:
         """Pictures of the given rows as float32 [b, 3, 128, 128] in -1..1."""

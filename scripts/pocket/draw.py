@@ -18,6 +18,7 @@ from scenes import INDOORS, STYLES, full_caption, sample_scene, vocabulary  # no
 LIGHT_RGB = {"yellow": (255, 222, 50), "orange": (250, 136, 22), "red": (220, 38, 32), "white": (252, 252, 248)}
 CENTRE = {"left": .25, "middle": .5, "right": .75}           # of the object group, in picture widths
 SLOTS = {"left": (.58, .74, .9), "middle": (.11, .89, .24), "right": (.1, .26, .42)}   # of the people's feet
+BACKDROPS = 3                                                # ways to draw each place
 GROUP = .46                                                  # widest group, in picture widths (heights if portrait)
 
 
@@ -81,21 +82,22 @@ def draw(scene, size: int = 128, seed: int = 0, aspect: float = 1.0) -> Image.Im
     width = max(8, round(size * aspect / 8) * 8)
     rows = PIXEL_ROWS if scene.style == "pixel art" else size
     pen = Pen(scene.style, scene.time, rows * 2, 2 * max(4, round(width * rows / size)))
-    rngs = [random.Random(f"{seed}/{part}") for part in ("place", "object", "people", "weather")]
+    rngs = {part: random.Random(f"{seed}/{part}") for part in ("light", "object", "people", "weather")}
+    rngs["place"] = random.Random(f"{seed % BACKDROPS}/{scene.place}")
     rgbs = colours()
     side = {"left": (.7, .85), "middle": (.15, .85), "right": (.15, .3)}[scene.position]
-    light_xy = (pen.w * rngs[0].choice(side), rngs[0].uniform(.15, .19))
+    light_xy = (pen.w * rngs["light"].choice(side), rngs["light"].uniform(.15, .19))
     light_rgb = LIGHT_RGB.get(scene.light_colour, (255, 255, 255))
     indoors = scene.place in INDOORS
-    env = Env(pen, scene, rngs[0], light_xy, light_rgb, indoors)
+    env = Env(pen, scene, rngs["place"], light_xy, light_rgb, indoors)
     if indoors:
         PLACE_IN[scene.place](env)
     else:
         outdoors_back(env)
-    draw_group(pen, scene, rngs[1], varied(rgbs[scene.colour], rngs[1]))
-    draw_people(pen, scene, rngs[2], rgbs)
+    draw_group(pen, scene, rngs["object"], varied(rgbs[scene.colour], rngs["object"]))
+    draw_people(pen, scene, rngs["people"], rgbs)
     if not indoors:
-        env.rng = rngs[3]
+        env.rng = rngs["weather"]
         outdoors_front(env)
     small = pen.im.reduce(2)
     a = np.asarray(small)

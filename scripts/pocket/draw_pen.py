@@ -187,8 +187,9 @@ def stripes(coord, per_height, duty):
 
 @lru_cache(maxsize=16)
 def hatching(w, h):
+    """Three layers of strokes; like every texture they repeat after 1/16 of the height, one latent of `pocket`."""
     x, y = grid(w, h)
-    return stripes(x + y, 22, .34), stripes(x - y, 22, .34), stripes(y, 30, .3)
+    return stripes(x + y, 16, .3), stripes(x - y, 16, .3), stripes(y, 16, .3)
 
 
 @lru_cache(maxsize=64)
@@ -204,8 +205,8 @@ def finish_ink(pen, a, seed):
     rgb, spot = a[..., :3].astype(np.float32), a[..., 3] < 245
     lum = rgb[..., 1] / 255
     h1, h2, h3 = hatching(w, h)
-    dark = (h1 * np.clip((.8 - lum) * 6, 0, 1) * .6, h2 * np.clip((.65 - lum) * 8, 0, 1) * .5,
-            h3 * np.clip((.545 - lum) * 9, 0, 1) * .45)
+    dark = (h1 * np.clip((.8 - lum) * 6, 0, 1) * .4, h2 * np.clip((.65 - lum) * 8, 0, 1) * .35,
+            h3 * np.clip((.545 - lum) * 9, 0, 1) * .35)
     keep = (1 - dark[0]) * (1 - dark[1]) * (1 - dark[2]) * np.clip((lum - .1) / .3, 0, 1)
     paper = np.array(INK_PAPER[pen.time], np.float32) * (.8 + .2 * np.clip(lum * 1.3, 0, 1))[..., None]
     return np.where(spot[..., None], rgb, paper * keep[..., None] + 14 * (1 - keep[..., None]))
@@ -224,13 +225,13 @@ def finish_noir(pen, a, seed):
 
 
 def finish_watercolour(pen, a, seed):
-    """Soft edges, granulated pigment, an uneven margin of bare paper."""
+    """Soft edges, an uneven wash and an uneven margin of bare paper."""
     h, w = a.shape[:2]
     im = Image.fromarray(a[..., :3]).filter(ImageFilter.GaussianBlur(h / 128 * .55))
     rgb = np.asarray(im).astype(np.float32)
-    wash = 1 + .05 * noise(seed % 16, 6, w, h) + .022 * noise(seed % 16 + 100, 64, w, h)
+    wash = 1 + .05 * noise(0, 6, w, h)
     x, y = grid(w, h)
-    margin = np.minimum(np.minimum(x, w / h - x), np.minimum(y, 1 - y)) + .009 * noise(seed % 16 + 200, 14, w, h)
+    margin = np.minimum(np.minimum(x, w / h - x), np.minimum(y, 1 - y)) + .009 * noise(200, 14, w, h)
     m = np.clip((margin - .018) * 60, 0, 1)[..., None]
     return (rgb * wash[..., None] + 8) * m + np.array((250, 246, 236), np.float32) * (1 - m)
 
@@ -240,7 +241,7 @@ def finish_graphic(pen, a, seed):
     h, w = a.shape[:2]
     x, y = grid(w, h)
     rgb = a[..., :3].astype(np.float32)
-    r = np.hypot(((x + y) * 20) % 1 - .5, ((x - y) * 20) % 1 - .5)
+    r = np.hypot(((x + y) * 16) % 1 - .5, ((x - y) * 16) % 1 - .5)
     dots = np.clip(((.34 - y) * 1.1 - r) * 6 + .5, 0, 1) * (a[..., 3] > 245)
     return rgb * (1 - .16 * dots)[..., None]
 

@@ -302,20 +302,25 @@ PLACE_OUT = {"field": field, "forest": forest, "mountains": mountains, "desert":
              "garden": garden, "city": city, "ruins": ruins}
 
 
-def rain(env, n):
+def lattice(env, step):
+    """Points in staggered rows, in heights, and their numbers: falling rain and snow as a regular texture."""
+    for row in range(-1, int(1 / step) + 1):
+        for column in range(-1, int(env.w / step) + 2):
+            yield row + column, (column + row % 2 / 2) * step, (row + .5 * (column % 2)) * step
+
+
+def rain(env, step):
     p, c, ink = env.p, (215, 228, 245), env.p.style == "ink"
     if ink:
         c = (244, 246, 255) if env.time == "night" else (40, 40, 50)
-    for _ in range(n):
-        x, y, s = env.rng.uniform(0, env.w + .1), env.rng.uniform(-.05, 1), env.rng.uniform(.05, .09)
-        p.line([(x, y), (x - s * .35, y + s)], c, .007, spot=ink)
+    for _, x, y in lattice(env, step):
+        p.line([(x, y), (x - .025, y + .07)], c, .008, spot=ink)
 
 
 def snow(env):
-    for _ in range(75):
-        r = env.rng.uniform(.007, .014)
-        env.p.ell(env.rng.uniform(0, env.w), env.rng.uniform(0, 1), r, r, (252, 252, 255),
-                  line=.5 if env.p.style == "ink" else 0)
+    for number, x, y in lattice(env, 1 / 8):
+        r = .014 if number % 2 else .01
+        env.p.ell(x, y, r, r, (252, 252, 255), line=.5 if env.p.style == "ink" else 0)
 
 
 def lightning(env):
@@ -347,7 +352,7 @@ def outdoors_back(env):
 def outdoors_front(env):
     """Weather in front of everybody."""
     if env.weather in ("rain", "storm"):
-        rain(env, 75 if env.weather == "rain" else 45)
+        rain(env, 1 / 8 if env.weather == "rain" else 3 / 16)
     elif env.weather == "snow":
         snow(env)
     elif env.weather == "fog":

@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "assets" / "models" / "pocket"
 LENGTH = 64                       # tokens of a prompt
 SPECIAL = ("<unk>", "<bos>", "<pad>", "<eos>")      # CLIP reads an `eos_token_id` of 2 in an old way: eos is 3
-LATENT = 4                        # channels of a latent; 128x128 pixels are 32x32 of them
-GRID = 32
-WIDTHS = (32, 64, 128, 256)       # of the unet at 32, 16, 8 and 4 latents a side
-ATTENTION = (False, True, True, False)              # cross-attention by level; the 4x4 middle has it too
-HEADS = (1, 2, 4, 8)
+LATENT = 4                        # channels of a latent; 128x128 pixels are 16x16 of them
+GRID = 16
+WIDTHS = (96, 192, 256)           # of the unet at 16, 8 and 4 latents a side
+ATTENTION = (False, True, True)   # attention by level; the 4x4 middle has it too
+HEADS = (3, 6, 8)
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 TEXT = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
 
@@ -63,16 +63,16 @@ def build_text_encoder():
 
 
 def build_vae():
-    """Autoencoder: pictures [b, 3, 128, 128] in -1..1 <-> latents [b, 4, 32, 32] of about unit variance."""
+    """Autoencoder: pictures [b, 3, 128, 128] in -1..1 <-> latents [b, 4, 16, 16] of about unit variance."""
     from diffusers import AutoencoderTiny
-    widths = (32, 32, 32)
+    widths = (48,) * 4
     return AutoencoderTiny(encoder_block_out_channels=widths, decoder_block_out_channels=widths,
-                           num_encoder_blocks=(0, 1, 3), num_decoder_blocks=(3, 3, 0), latent_channels=LATENT,
+                           num_encoder_blocks=(0, 1, 1, 3), num_decoder_blocks=(3, 3, 1, 0), latent_channels=LATENT,
                            scaling_factor=1.0)
 
 
 def build_unet(widths=WIDTHS, attention=ATTENTION, heads=HEADS):
-    """Denoiser: noisy latents [b, 4, 32, 32], step [b] and text states [b, 64, 256] -> velocity."""
+    """Denoiser: noisy latents [b, 4, 16, 16], step [b] and text states [b, 64, 256] -> velocity."""
     from diffusers import UNet2DConditionModel
     down = ["CrossAttnDownBlock2D" if with_text else "DownBlock2D" for with_text in attention]
     up = ["CrossAttnUpBlock2D" if with_text else "UpBlock2D" for with_text in reversed(attention)]

@@ -27,7 +27,7 @@ def jitter(pictures: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def reconstructed(vae, latents: torch.Tensor) -> torch.Tensor:
-    """Decoded latents [b, 4, 32, 32] with some noise in them, as a unet leaves it."""
+    """Decoded latents [b, 4, 16, 16] with some noise in them, as a unet leaves it."""
     noise = .2 * torch.rand(len(latents), 1, 1, 1) * torch.randn_like(latents)
     return vae.decode((latents + noise).contiguous(memory_format=torch.channels_last)).sample.clamp(-1, 1)
 

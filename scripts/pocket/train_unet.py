@@ -15,12 +15,12 @@ from scripts.pocket.grade import HEADS, labels
 from scripts.pocket.scenes import caption, full_caption
 from scripts.pocket.train_team import State, alone, run, say
 
-BATCH, RATE, WARM, DECAY = 24, 8e-4, 150, .4
+BATCH, RATE, WARM, DECAY = 32, 8e-4, 150, .4
 SHORT = 40                        # three batches of four spare the padding after the longest possible caption
 BLIND = 985                       # from this step on the input is noise alone, as at the start of sampling
 BLIND_SHARE = .06
-STEP_CENTRE, STEP_WIDTH = 1.1, 1.2  # logit-normal choice of the noise step: a picture's content is decided above 700
-COARSE = {2: 1.0, 4: 4.0, 8: 8.0}  # weight of the error after pooling: coarse shapes before the grain of the paper
+CENTRE, WIDTH = -1.0, 1.9         # of the normal distribution of the logarithm of the signal-to-noise ratio in training
+COARSE = {2: 1.0, 4: 2.0}         # weight of the error after pooling: coarse shapes before the grain of the paper
 
 
 def learn_words(text_encoder, scenes: Scenes, seconds: float, batch: int = 64, log=print) -> None:
@@ -48,10 +48,11 @@ def learn_words(text_encoder, scenes: Scenes, seconds: float, batch: int = 64, l
             log(f"words step {step} loss {loss.item():.3f} least {min(right.items(), key=lambda kv: kv[1])}")
 
 
-def noise_steps(batch: int, generator: torch.Generator) -> torch.Tensor:
-    """Noise steps [b], int64 in 0..999."""
-    logits = STEP_CENTRE + STEP_WIDTH * torch.randn(batch, generator=generator)
-    return (torch.sigmoid(logits) * 1000).long().clamp(0, 999)
+def noise_steps(batch: int, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Noise steps [b], int64 in 0..999, whose log signal-to-noise ratios are normally distributed."""
+    wanted = CENTRE + WIDTH * torch.randn(batch, generator=generator)
+    ratios = (alphas / (1 - alphas)).log().cpu().flip(0)          # rising, as searchsorted wants them
+    return (len(ratios) - 1 - torch.searchsorted(ratios, wanted)).clamp(0, len(ratios) - 1)
 
 
 def noisy(latents, steps, alphas, generator):
@@ -79,7 +80,7 @@ def batch_loss(nets, scenes, latents, alphas, chance, step: int, batch: int, dev
     rng, numbers, generator = chance
     rows = numbers.integers(0, len(latents), batch)
     clean = torch.from_numpy(latents[rows]).to(device, torch.float32)
-    steps = noise_steps(batch, generator)
+    steps = noise_steps(batch, alphas, generator)
     steps[torch.rand(batch, generator=generator) < BLIND_SHARE] = 999
     steps = steps.to(device)
     length = networks.LENGTH if step % 4 == 3 else SHORT

@@ -1,17 +1,20 @@
-"""Training of the autoencoder on crops of the drawings."""
-import math
+"""Training of the autoencoder on the drawings.
+
+It is trained whole until a unet learns its latents; from then on the encoder stays as it is and only the decoder learns on.
+"""
 import time
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from scripts.pocket import networks
+from scripts.pocket import grade, networks
 from scripts.pocket.data import Scenes
+from scripts.pocket.train_team import State, alone, run, say
 
-CROP, BATCH, RATE = 64, 16, 2e-3
-NOISE = .06                       # put on latents in training: the unet's own errors are of that order
+BATCH, RATE = 8, 1.2e-3
+NOISE = .12                       # put on latents in training: the unet's own errors are of that order
+SEEN = (0, 2, 4)                  # layers of the grader's body whose features are compared
 
 
 def differences(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,31 +22,36 @@ def differences(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
 
 
-def loss_of(out: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """L1, squared error and edges, of pictures in -1..1."""
+def features(grader, pictures: torch.Tensor) -> list[torch.Tensor]:
+    """What the grader's first layers see in pictures, each layer scaled to unit spread."""
+    found = []
+    for index, layer in enumerate(grader.body[:max(SEEN) + 1]):
+        pictures = layer(pictures)
+        if index in SEEN:
+            found.append(pictures)
+    return found
+
+
+def loss_of(out: torch.Tensor, wanted: torch.Tensor, grader) -> torch.Tensor:
+    """L1, squared error, hue, edges, and the distance in the eyes of the grader, of pictures in -1..1."""
+    hue = F.l1_loss(out - out.mean(1, keepdim=True), wanted - wanted.mean(1, keepdim=True))
     edges = sum(F.l1_loss(a, b) for a, b in zip(differences(out), differences(wanted)))
-    return F.l1_loss(out, wanted) + 4 * F.mse_loss(out, wanted) + .5 * edges
+    with torch.no_grad():
+        seen = features(grader, wanted)
+    seen = sum(F.l1_loss(a, b) / b.std() for a, b in zip(features(grader, out), seen))
+    return F.l1_loss(out, wanted) + 4 * F.mse_loss(out, wanted) + 4 * hue + .5 * edges + .25 * seen
+
+
+def unit(latents: torch.Tensor) -> torch.Tensor:
+    """Distance of the latents' channels from zero mean, unit variance and thin tails."""
+    mean, variance = latents.mean((0, 2, 3)), latents.var((0, 2, 3))
+    return (mean.square() + (variance - 1).square()).mean() + 1e-2 * latents.pow(4).mean()
 
 
 def psnr(out: torch.Tensor, wanted: torch.Tensor) -> float:
     """Mean over pictures in -1..1, in dB."""
     error = (out.clamp(-1, 1) - wanted).square().mean((1, 2, 3)) / 4
     return float((-10 * error.log10()).mean())
-
-
-def crops(scenes: Scenes, rng: np.random.Generator) -> torch.Tensor:
-    """Random crops [b, 3, 64, 64] in -1..1."""
-    batch = scenes.images(rng.integers(0, len(scenes.index), BATCH))
-    x, y = rng.integers(0, (batch.shape[-1] - CROP) // 4 + 1, 2) * 4
-    return batch[..., y:y + CROP, x:x + CROP].contiguous(memory_format=torch.channels_last)
-
-
-def fold(vae, norm: nn.BatchNorm2d) -> None:
-    """Puts the running normalisation of the latents into the encoder's last convolution."""
-    last, scale = vae.encoder.layers[-1], (norm.running_var + norm.eps).rsqrt()
-    with torch.no_grad():
-        last.weight.mul_(scale[:, None, None, None])
-        last.bias.sub_(norm.running_mean).mul_(scale)
 
 
 def report(vae, scenes: Scenes, rows=range(64)) -> dict:
@@ -59,32 +67,53 @@ def report(vae, scenes: Scenes, rows=range(64)) -> dict:
             "largest": round(float(flat.abs().max()), 1)}
 
 
-def train(minutes: float, scenes: Scenes, save, start=None, device: str = "cpu", log=print):
-    """Trains for `minutes`, hands the result to `save(vae)`; returns the autoencoder."""
-    vae = (start or networks.build_vae()).to(device, memory_format=torch.channels_last).train()
-    norm = nn.BatchNorm2d(networks.LATENT, affine=False, momentum=.02).to(device)
-    optimizer = torch.optim.AdamW(vae.parameters(), RATE, betas=(.9, .98), weight_decay=1e-4)
-    rng, began, step, total = np.random.default_rng(0), time.time(), 0, 0.0
-    while (share := (time.time() - began) / 60 / minutes) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 100) * (.5 + .5 * math.cos(math.pi * min(share, 1))) + 1e-6
-        norm.train(share < .7)
-        if step % 100 == 0 and step < 1500:
-            scenes.refresh()
-        wanted = crops(scenes, rng).to(device)
-        latents = norm(vae.encode(wanted).latents)
+def rate_at(step: int, share: float) -> float:
+    """Learning rate: warm-up by steps, then down to zero over the last 60 % of the time."""
+    return RATE * min(1, (step + 1) / 100, max(0.0, (1 - share) / .6)) + 1e-6
+
+
+def work(worker: int, wait, state: State, config, minutes: float, device: str, saving, vae=None) -> None:
+    """One worker's training loop; worker 0 keeps the clock, logs and saves."""
+    from diffusers import AutoencoderTiny
+    if vae is None:
+        config, weights = config
+        vae = AutoencoderTiny.from_config(config)
+        vae.load_state_dict(weights)
+        vae.to(device, memory_format=torch.channels_last)
+    whole = len(state.weights) > sum(p.numel() for p in vae.decoder.parameters())
+    state.bind(vae if whole else vae.decoder, worker)
+    optimizer, scenes = state.optimizer(worker), Scenes()
+    grader = grade.load().to(device, memory_format=torch.channels_last).requires_grad_(False)
+    numbers, before, losses = np.random.default_rng(100 + worker), time.time(), []
+    while (share := float(state.clock[1]) / 60 / minutes) < 1:
+        step = int(state.clock[0])
+        wanted = scenes.images(numbers.integers(0, len(scenes.index), BATCH // len(state.grads)))
+        wanted = wanted.to(device).contiguous(memory_format=torch.channels_last)
+        with torch.set_grad_enabled(whole):
+            latents = vae.encode(wanted).latents
         out = vae.decode(latents + NOISE * torch.randn_like(latents)).sample
-        loss = loss_of(out, wanted) + 1e-3 * latents.pow(4).mean()
-        optimizer.zero_grad()
+        loss = loss_of(out, wanted, grader) + (.1 * unit(latents) if whole else 0)
         loss.backward()
-        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        step, total = step + 1, total + float(loss.detach())
-        if step % 100 == 0:
-            quality = psnr(out.detach(), wanted)
-            log(f"vae step {step} {time.time() - began:.0f} s loss {total / 100:.4f} psnr {quality:.2f}")
-            total = 0.0
-    fold(vae, norm)
-    vae.eval()
-    save(vae)
-    return vae
+        losses.append(float(loss.detach()))
+        state.update(optimizer, rate_at(step, share), worker, wait)
+        if worker == 0:
+            state.clock[1] += min(time.time() - before, 20)
+            before = time.time()
+            if len(losses) == 100:
+                say(f"vae step {step + 1} {float(state.clock[1]):.0f} s loss {sum(losses) / 100:.4f} "
+                    f"psnr {psnr(out.detach(), wanted):.2f}")
+                losses = []
+        wait()
+    if worker == 0:
+        saving(vae.eval())
+
+
+def train(minutes: float, save, start=None, whole: bool = True, workers: int = 1, device: str = "cpu"):
+    """Trains all of it, or the decoder alone, for `minutes`, and hands the result to `save(vae)`."""
+    vae = (start or networks.build_vae()).to(device, memory_format=torch.channels_last)
+    state = State(vae if whole else vae.decoder, workers)
+    if workers == 1:
+        work(0, alone, state, None, minutes, device, save, vae)
+        return
+    config = dict(vae.config), {name: value.clone() for name, value in vae.state_dict().items()}
+    run(work, workers, (state, config, minutes, device, save))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +116,20 @@ def _container_room() -> float:
         except (OSError, ValueError):
             continue
     return float("inf")
+
+
+def let_go(tensor) -> None:
+    """Give back the pages of a tensor that nobody will read again. (Linux; elsewhere they go with the whole file.)
+
+    Weights lie in a mapping of their file, which stays as long as any of them is in use: a converted copy of one
+    would otherwise leave both in memory.
+    """
+    if sys.platform != "linux":
+        return
+    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    size = (tensor.data_ptr() + tensor.nbytes - begin) // mmap.PAGESIZE * mmap.PAGESIZE
+    if size > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
 
 
 def limit_memory(gigabytes: float) -> None:

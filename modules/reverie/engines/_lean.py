@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 
+from reverie.engines import _device
+
 ROWS = 512  # of the feed-forward at once: its eightfold width then stays in the cache
 
 
@@ -141,8 +143,9 @@ def _self_attention(attention):
     weight = torch.cat([part.weight for part in parts])
     start = 0
     for part in parts:  # the three share the one matrix, so that it is not kept twice
-        rows = part.weight.shape[0]
+        rows, old = part.weight.shape[0], part.weight.data
         part.weight = torch.nn.Parameter(weight[start : start + rows], requires_grad=False)
+        _device.let_go(old)
         start += rows
 
     def attend(x):

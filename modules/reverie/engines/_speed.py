@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import functools
 
+from reverie.engines import _device
+
 
 def prepare(pipe, device) -> None:
     """Put the parts into the layout and the number formats that the device is fast with, and keep latents exact."""
-    import torch
-
     from reverie.engines import _lean
 
     for part in (pipe.unet, pipe.vae):
         part.eval().requires_grad_(False)
     if device.kind == "cpu":
-        pipe.unet.to(memory_format=torch.channels_last)
+        _channels_last(pipe.unet)
         _lean.rewrite(pipe.unet)
         if type(pipe.vae).__name__ == "AutoencoderKL":  # without it every convolution copies its picture twice
-            pipe.vae.to(memory_format=torch.channels_last)
+            _channels_last(pipe.vae)
     _cast_unet(pipe.unet, device.unet, device.kind == "cpu")
     _cast_vae(pipe.vae, device.vae)
+
+
+def _channels_last(part) -> None:
+    """Lay the convolutions' weights out anew, one by one, so that they are never all in memory twice."""
+    import torch
+
+    for weight in part.parameters():
+        if weight.ndim == 4 and not weight.is_contiguous(memory_format=torch.channels_last):
+            old = weight.data
+            weight.data = old.contiguous(memory_format=torch.channels_last)
+            _device.let_go(old)
 
 
 def _cast_unet(unet, dtype, last: bool) -> None:
