@@ -55,33 +55,28 @@ def trained_vae(args):
     return networks.load_parts()[2].eval()
 
 
-def encoder_key(vae, pictures: int) -> str:
-    """Changes with the encoder's weights and with the number of pictures."""
-    digest = hashlib.sha256(str(pictures).encode())
-    for weight in vae.encoder.state_dict().values():
-        digest.update(weight.contiguous().numpy().tobytes())
+def key_of(network) -> str:
+    """Changes with the weights."""
+    digest = hashlib.sha256()
+    for weight in network.state_dict().values():
+        digest.update(weight.contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
 def encode_all(scenes: data.Scenes, vae, device: str) -> None:
     """Writes the latents of every drawn picture, unless this encoder has written them already."""
-    path, mark = data.FOLDER / "latents.f16", data.FOLDER / "latents.key"
-    key = encoder_key(vae, len(scenes.index))
-    if mark.exists() and mark.read_text(encoding="utf-8") == key:
-        return
-    mark.unlink(missing_ok=True)
-    with open(path, "wb") as file:
-        file.truncate(len(scenes.index) * networks.LATENT * networks.GRID ** 2 * 2)
-    latents, vae, began = scenes.latents(networks.LATENT, "r+"), vae.to(device), time.time()
-    vae.to(memory_format=torch.channels_last)
+    vae.to(device, memory_format=torch.channels_last)
+    scenes.kept("latents", scenes.latents_shape, key_of(vae.encoder), lambda x: vae.encode(x.to(device)).latents)
+
+
+def view_all(scenes: data.Scenes, device: str) -> None:
+    """Writes what the grader sees in every drawn picture, unless this grader has written it already."""
+    from scripts.pocket import grade
+    grader = grade.load().to(device, memory_format=torch.channels_last)
     with torch.inference_mode():
-        for start in range(0, len(scenes.index), 64):
-            rows = range(start, min(start + 64, len(scenes.index)))
-            pictures = scenes.images(list(rows)).to(device).contiguous(memory_format=torch.channels_last)
-            latents[start:rows.stop] = vae.encode(pictures).latents.cpu().numpy()
-    latents.flush()
-    mark.write_text(key, encoding="utf-8")
-    say(f"encoded {len(scenes.index)} pictures in {time.time() - began:.0f} s")
+        some = grader.views(scenes.images(range(1024)).to(device))
+    mean, spread = some.mean((0, 2, 3), keepdim=True), some.std((0, 2, 3), keepdim=True) + 1e-3
+    scenes.kept("views", scenes.views_shape, key_of(grader), lambda x: (grader.views(x.to(device)) - mean) / spread)
 
 
 def stage_data(args, minutes) -> None:
@@ -125,6 +120,7 @@ def stage_unet(args, minutes) -> None:
     from scripts.pocket import train_unet
     scenes, vae = scenes_ready(), trained_vae(args)
     encode_all(scenes, vae, args.device)
+    view_all(scenes, args.device)
     checkpoint = RUN / "unet.pt"
     if args.start == "assets":
         unet, text, _ = networks.load_parts()
@@ -175,7 +171,7 @@ def main() -> None:
     parser.add_argument("--from", dest="start", choices=["nothing", "assets"], default="nothing",
                         help="assets: begin with the committed weights")
     parser.add_argument("--pictures", type=int, default=48000, help="drawings of the data stage")
-    parser.add_argument("--batch", type=int, default=32, help="pictures per step of the unet stage")
+    parser.add_argument("--batch", type=int, default=16, help="pictures per step of the unet stage")
     parser.add_argument("--word-seconds", type=float, default=60, help="head start of a new text encoder")
     parser.add_argument("--publish", action="store_true", help="write checkpoints into assets/models/pocket too")
     args = parser.parse_args()

@@ -82,7 +82,10 @@ def draw_set(n: int, folder: Path = FOLDER, workers: int = 2, log=print) -> None
 
 
 class Scenes:
-    """The part of the set that is drawn already: pictures, scenes and, once encoded, latents."""
+    """The part of the set that is drawn already: pictures, scenes and what networks made of them."""
+
+    latents_shape = (4, SIZE // 8, SIZE // 8)
+    views_shape = (40, SIZE // 16, SIZE // 16)
 
     def __init__(self, folder: Path = FOLDER):
         self.folder = folder
@@ -101,10 +104,32 @@ class Scenes:
         self.index = np.asarray(self.index)
         return len(self.index)
 
-    def latents(self, channels: int, mode: str = "r") -> np.memmap:
-        """Normalised latents, float16 [n, channels, 16, 16], in the order of `index`."""
-        path = self.folder / "latents.f16"
-        return np.memmap(path, np.float16, mode, shape=(len(self.index), channels, SIZE // 8, SIZE // 8))
+    def kept(self, name: str, shape: tuple, key: str = "", compute=None) -> np.memmap:
+        """What a network made of every picture, float16 [n, *shape] in the order of `index`.
+
+        With `compute` (pictures -> [b, *shape]) it is made where it was not made with this `key` and set before.
+        """
+        path, mark = self.folder / f"{name}.f16", self.folder / f"{name}.key"
+        shape, key = (len(self.index), *shape), f"{key} {len(self.index)}"
+        if compute is None or mark.exists() and mark.read_text(encoding="utf-8") == key:
+            return np.memmap(path, np.float16, "r", shape=shape)
+        mark.unlink(missing_ok=True)
+        out = np.memmap(path, np.float16, "w+", shape=shape)
+        with torch.inference_mode():
+            for start in range(0, len(out), 64):
+                rows = slice(start, min(start + 64, len(out)))
+                out[rows] = compute(self.images(rows).contiguous(memory_format=torch.channels_last)).cpu().numpy()
+        out.flush()
+        mark.write_text(key, encoding="utf-8")
+        return out
+
+    def latents(self) -> np.memmap:
+        """Latents of the pictures, [n, 4, 16, 16]."""
+        return self.kept("latents", self.latents_shape)
+
+    def views(self) -> np.memmap:
+        """What the grader sees where in the pictures, [n, 40, 8, 8] of zero mean and unit variance."""
+        return self.kept("views", self.views_shape)
 
     def images(self, rows) -> torch.Tensor:
         """Pictures of the given rows as float32 [b, 3, 128, 128] in -1..1."""

@@ -60,6 +60,10 @@ class Grader(nn.Module):
                                   nn.ReLU(), nn.Flatten(), nn.Dropout(.1), nn.Linear(40 * 64, 192), nn.ReLU())
         self.heads = nn.ModuleDict({name: nn.Linear(192, len(values)) for name, values in HEADS.items()})
 
+    def views(self, pictures: torch.Tensor) -> torch.Tensor:
+        """What is seen where: [b, 40, 8, 8]."""
+        return self.body[:10](pictures)
+
     def forward(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logits [b, values] by attribute."""
         state = self.body(pictures)

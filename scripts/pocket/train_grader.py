@@ -54,7 +54,7 @@ def work(worker: int, wait, state: State, minutes: float, vae, device: str, grad
     optimizer, scenes = state.optimizer(worker), Scenes()
     scenes.refresh()
     batch, decoded = BATCH // len(state.grads), DECODED // len(state.grads)
-    numbers, latents = np.random.default_rng(3 + worker), scenes.latents(networks.LATENT)
+    numbers, latents = np.random.default_rng(3 + worker), scenes.latents()
     wanted = {name: torch.tensor([grade.labels(scene)[name] for scene in scenes.scenes]) for name in grade.HEADS}
     before, total = time.time(), 0.0
     while (share := float(state.clock[1]) / 60 / minutes) < 1:
