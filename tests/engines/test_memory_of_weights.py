@@ -21,13 +21,14 @@ def resident() -> int:
 def test_a_new_layout_gives_the_files_pages_back(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    size, kernels = 0, {f"{i}.weight": torch.randn(256, 256, 3, 3) for i in range(40)}
+    kernels = {f"{i}.weight": torch.randn(256, 256, 3, 3) for i in range(40)}
     size = sum(kernel.nbytes for kernel in kernels.values())
     expected = kernels["7.weight"].clone()
+    kernels |= {f"{i}.bias": torch.zeros(256) for i in range(40)}  # these stay where they are, and the file with them
     save_file(kernels, tmp_path / "weights.safetensors")
     del kernels
     with torch.device("meta"):
-        part = torch.nn.Sequential(*(torch.nn.Conv2d(256, 256, 3, bias=False) for _ in range(40)))
+        part = torch.nn.Sequential(*(torch.nn.Conv2d(256, 256, 3) for _ in range(40)))
     before = resident()
     part.load_state_dict(load_file(tmp_path / "weights.safetensors"), assign=True)
     _speed._channels_last(part)
