@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 
 from reverie.errors import BadInput
-from reverie.language import headings, markup, matter
+from reverie.language import headings, markup, matter, tags
 from reverie.language.archive import Archive
 from reverie.language.encodings import decode_markup
 from reverie.language.markup import BREAK, Block, Page
@@ -52,34 +51,20 @@ def _source(archive: Archive, part: str | None) -> str:
         return ""
 
 
-class _Elements(HTMLParser):
-    """Elements of a small XML file, sound or not, as (path of names, attributes, [text]); namespaces are dropped."""
-
-    def __init__(self, source: str):
-        super().__init__(convert_charrefs=True)
-        self.found: list[tuple[tuple[str, ...], dict[str, str], list[str]]] = []
-        self._open: list[tuple[str, list[str]]] = []
-        self.feed(re.sub(r"<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>", "", source, count=1, flags=re.I | re.S))
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        name, text = tag.rpartition(":")[2], []
-        self._open = [*self._open[-12:], (name, text)]
-        self.found.append((tuple(n for n, _ in self._open), {k: v or "" for k, v in attrs}, text))
-
-    def handle_endtag(self, tag):
-        name = tag.rpartition(":")[2]
-        if any(n == name for n, _ in self._open):
-            while self._open.pop()[0] != name:
+def _elements(archive: Archive, part: str | None) -> list[tuple[tuple[str, ...], dict[str, str], list[str]]]:
+    """The elements of a small XML file, sound or not, as (path of names, attributes, [text within])."""
+    found, within = [], []
+    for event, name, attrs in tags.events(_source(archive, part)):
+        if event == "start":
+            within = [*within[-12:], (name, [])]
+            found.append((tuple(n for n, _ in within), attrs, within[-1][1]))
+        elif event == "text":
+            for _, text in within[-4:]:
+                text.append(name)
+        elif any(n == name for n, _ in within):
+            while within.pop()[0] != name:
                 pass
-
-    def handle_data(self, data):
-        for _, text in self._open[-4:]:
-            text.append(data)
-
-
-def _elements(archive: Archive, part: str | None):
-    return _Elements(_source(archive, part)).found
+    return found
 
 
 def _book(archive: Archive) -> _Book:
@@ -175,9 +160,12 @@ def _story(book: _Book, pages: list[tuple[str, Page]]) -> list[Block]:
 
 def _entitle(page: Page, labels: list[tuple[str, str, int]], level: int) -> None:
     """Titles from the table of contents where the text has none at the place that is meant."""
+    limit = len(page.blocks)
     for anchor, label, _ in reversed(labels):
         at = page.ids.get(anchor, 0)
-        near = [i for i in range(at, min(at + 4, len(page.blocks))) if page.blocks[i].text not in ("", BREAK)][:2]
+        limit = max(at + 1, min(limit, len(page.blocks)))
+        near = [i for i in range(at, min(at + 4, limit, len(page.blocks))) if page.blocks[i].text not in ("", BREAK)][:2]
+        limit = at
         if any(page.blocks[i].level for i in near) or (at and page.blocks[at - 1].level):
             continue
         same = next((i for i in near if _bare(page.blocks[i].text) == _bare(label)), None)

@@ -41,8 +41,9 @@ def find(lines: list[str]) -> list[Heading]:
     named = [h for h in every if h.kind == "named"]
     if not counted or {h.kind for h in counted} == {"title"}:
         counted = sorted([*counted, *(h for h in named if h not in counted)], key=lambda h: h.line)
-    level = Counter(h.level for h in counted).most_common(1)[0][0] if counted else 0
-    first = counted[0].line if counted else len(lines)
+    level = Counter(h.level for h in counted if h.level).most_common(1)
+    level = level[0][0] if level else 0
+    first = min((h.line for h in [*counted, *named]), default=len(lines))
     taken, last = {h.line for h in counted}, None
     parting = []
     for heading in every:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 
-from reverie.language import headings, matter
+from reverie.language import headings, matter, tags
 
 BREAK = "* * *"
 
@@ -22,7 +21,6 @@ _BREAK_CLASS = re.compile(r"(scene|section|thought|context|space|text|ornamental
 _MARKER = re.compile(r"\s*[\[({]?\s*(?:\d{1,4}|[*†‡§]{1,4}|[a-z])\s*[\])}]?\s*")
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
 _SPACES = re.compile(r"[ \t\r\f\v\n\xa0\u2002-\u200a\u202f]+")
-_DOCTYPE = re.compile(r"<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>", re.I | re.S)
 
 
 @dataclass
@@ -50,8 +48,13 @@ class Page:
 def page(source: str) -> Page:
     """Read one page. It never fails: what is not well-formed is read as a browser would, roughly."""
     reader = _Reader()
-    reader.feed(_DOCTYPE.sub("", source, count=1))
-    reader.close()
+    for event, text, attrs in tags.events(source):
+        if event == "start":
+            reader.start(text, attrs)
+        elif event == "end":
+            reader.end(text)
+        else:
+            reader.data(text)
     return reader.done()
 
 
@@ -75,9 +78,8 @@ def _types(attrs: dict[str, str]) -> set[str]:
     return {kind.lower() for kind in f"{kinds} {attrs.get('role', '')}".split()}
 
 
-class _Reader(HTMLParser):
+class _Reader:
     def __init__(self):
-        super().__init__(convert_charrefs=True)
         self._page = Page()
         self._text: list[str] = []      # of the block at hand
         self._level = 0
@@ -89,9 +91,7 @@ class _Reader(HTMLParser):
         self._group = 0                 # how deep in <hgroup>, whose paragraphs are titles
         self._pre = False
 
-    def handle_starttag(self, tag, attrs):
-        attrs = {name: value or "" for name, value in attrs}
-        tag = tag.rpartition(":")[2]
+    def start(self, tag, attrs):
         if self._skipping:
             if tag == self._skipping == "p" or tag == "body":
                 self._skipping = ""
@@ -126,8 +126,7 @@ class _Reader(HTMLParser):
         if tag in ("p", "div") and any(_BREAK_CLASS.fullmatch(name) for name in attrs.get("class", "").split()):
             self._marked = True
 
-    def handle_endtag(self, tag):
-        tag = tag.rpartition(":")[2]
+    def end(self, tag):
         if self._skipping:
             self._depth -= tag == self._skipping
             if self._depth <= 0 or tag == "body":
@@ -140,16 +139,12 @@ class _Reader(HTMLParser):
         self._group -= tag == "hgroup" and self._group > 0
         self._pre = self._pre and tag != "pre"
 
-    def handle_data(self, data):
+    def data(self, data):
         if self._skipping:
             return
         self._letters += len(data.strip())
         self._spaced = self._spaced or "\xa0" in data
         self._text.append(data if self._pre else re.sub(r"[ \t\r\n]+", " ", data))
-
-    def unknown_decl(self, data):
-        if data.startswith("CDATA["):
-            self.handle_data(data[6:])
 
     def done(self) -> Page:
         self._flush()

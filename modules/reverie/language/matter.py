@@ -51,7 +51,7 @@ _MAYBE = re.compile(r"(the |author.s |a )?(preface|to the reader|a word to the r
 _START = re.compile(r"^[ \t]*\*{3} ?START OF (?:THE|THIS) PROJECT GUTENBERG.*?\*{3}[ \t]*$", re.I | re.M | re.S)
 _END = re.compile(r"^[ \t]*(?:\*{3} ?END OF (?:THE|THIS) PROJECT GUTENBERG|End of (?:the |this )?Project Gutenberg)", re.I | re.M)
 _ENTRY = re.compile(rf"""(?=.{{1,90}}$)(?!.*[.!?…,;”"’]$)
-    (?:(?:chapter|part|book|letter)\s+{numbers.PATTERN}.* | {numbers.PATTERN}[.:)]?(?:(?<=[\d.:)])\s+\S.*)? | .+?[\s.·…]+\d{{1,4}} | (?:prologue|epilogue).*)""", re.I | re.X)
+    (?:(?:chapter|part|book|letter)\s+{numbers.PATTERN}.* | (?:\d{{1,3}}|[ivxlc]{{1,7}})[.:)]?(?:(?<=[\d.:)])\s+\S.*)? | .+?[\s.·…]+\d{{1,4}} | (?:prologue|epilogue).*)""", re.I | re.X)
 
 
 def is_title(title: str) -> bool:
