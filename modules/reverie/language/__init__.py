@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["illustrate_rows"]
+from reverie.language.tongues import book_language
+
+__all__ = ["book_language", "illustrate_rows"]
 
 
 def illustrate_rows(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel",

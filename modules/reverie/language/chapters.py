@@ -1,4 +1,4 @@
-"""Chapters out of files as novelists keep them: Markdown or plain text, one chapter per file or many in one."""
+"""Chapters out of files as novelists keep them: Markdown, plain text, EPUB or DOCX, one chapter per file or many in one."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reverie.errors import BadInput
-from reverie.language import numbers
+from reverie.language import docx, epub, headings, matter, numbers
 from reverie.language.encodings import decode
+from reverie.language.headings import Heading
 
-SUFFIXES = (".md", ".markdown", ".txt")
+SUFFIXES = (".md", ".markdown", ".txt", ".docx", ".epub")
+_READERS = {".docx": docx.read, ".epub": epub.read}
+_GIVE = "Give a .md, .txt, .epub or .docx file, or a folder of them."
+_OTHERWISE = dict.fromkeys((".doc", ".rtf", ".odt", ".pages", ".wpd", ".fodt"), "Open it in a word processor and save it as .docx.") \
+    | dict.fromkeys((".mobi", ".azw", ".azw3", ".kfx", ".fb2", ".lit", ".pdf", ".html", ".htm"), "Convert it to .epub and give that.")
 _SKIPPED = re.compile(r"(readme|licen[cs]e|copying|contributing|changelog)\b.*|notes?|outline|synopsis", re.I)
-
-_NUMBER = numbers.PATTERN
-_SEPARATED = rf"(?P<number>{_NUMBER})\s*(?:[.:)—–-]+\s*(?P<title>.*))?"
-_CHAPTER = re.compile(rf"(?:chapter|chap\.?|ch\.|part|book)\s+(?:{_SEPARATED}|(?P<number2>{_NUMBER})\s+(?P<title2>\S.*))", re.I)
-_NUMBERED = re.compile(_SEPARATED, re.I)
-_NAMED = re.compile(r"(?P<name>prologue|epilogue|interlude)\s*(?:[.:—–-]+\s*(?P<title>.*))?", re.I)
-_HASHES = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
-_NOTES = re.compile(
-    r"(craft notes?|author['’]?s?['’]? notes?|notes? (for|on|to|towards) (the )?(revision|self|craft|author|draft|editor)s?"
-    r"|revision notes?|editor['’]?s?['’]? notes?|writing notes?|writer['’]?s?['’]? notes?|drafting notes?|notes)"
-    r"\s*(\(.*\)|[:—–-].{0,60})?", re.I)
-_EMPHASIS = re.compile(r"^[*_\s]+|[*_\s:]+$")
+_FEW_WORDS = 60  # less text than this before the first chapter, or under a part's title, is no chapter
+_BREAK = "\n\n* * *\n\n"
 
 
 @dataclass(frozen=True)
@@ -36,28 +31,18 @@ class Chapter:
     source: str
 
 
-@dataclass(frozen=True)
-class _Heading:
-    level: int              # of Markdown hashes; 0 for a plain line
-    number: int | None
-    title: str
-    name: str = ""          # prologue, epilogue, interlude
-    explicit: bool = False  # says "chapter", or is named
-    body: int = 0           # the line where the text begins
-    line: int = 0
-
-
 def read(path: Path | str) -> list[Chapter]:
-    """The chapters of a file, or of a folder's .md, .markdown and .txt files, numbered without doubles.
+    """The chapters of a file, or of a folder's .md, .markdown, .txt, .docx and .epub files, numbered without doubles.
 
-    Raises BadInput for a missing path, a binary file, and where there are no chapters.
+    Files of one name in two formats are taken for the same text: the plainer one is read. Raises BadInput for a missing
+    path, for a file that is binary, broken or locked, and where there are no chapters.
     """
     path = Path(path)
     files = _files(path)
     parts = [(file, _chapters(file)) for file in files]
     parts = [(file, found) for file, found in parts if found]
     if not parts:
-        raise BadInput(f"No chapters in '{path}'.", "Put .md or .txt files there, one chapter each or all in one.")
+        raise BadInput(f"No chapters in '{path}'.", "Put .md or .txt files there, one chapter each or all in one, or an .epub or .docx.")
     return _numbered([chapter for _, found in _ordered(parts) for chapter in found])
 
 
@@ -75,12 +60,13 @@ def pick(chapters: list[Chapter], wanted) -> list[Chapter]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = [f for f in path.iterdir() if f.is_file() and f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
-        return sorted((f for f in found if not _SKIPPED.fullmatch(f.stem)), key=_natural)
+        found = [f for f in path.iterdir() if f.is_file() and f.suffix.lower() in SUFFIXES and not f.name.startswith((".", "~"))]
+        plainest = {f.stem.lower(): f for f in sorted(found, key=lambda f: -SUFFIXES.index(f.suffix.lower()))}
+        return sorted((f for f in plainest.values() if not _SKIPPED.fullmatch(f.stem)), key=_natural)
     if not path.exists():
-        raise BadInput(f"There is no '{path}'.", "Give a .md or .txt file, or a folder of them.")
+        raise BadInput(f"There is no '{path}'.", _GIVE)
     if path.suffix.lower() not in SUFFIXES:
-        raise BadInput(f"'{path.name}' is of a kind that is not read.", "Give a .md or .txt file, or a folder of them.")
+        raise BadInput(f"'{path.name}' is of a kind that is not read.", _OTHERWISE.get(path.suffix.lower(), _GIVE))
     return [path]
 
 
@@ -111,33 +97,80 @@ def _numbered(chapters: list[Chapter]) -> list[Chapter]:
 _LAST = 10 ** 6  # an epilogue, until it is known which number is the last
 
 
-def _chapters(file: Path) -> list[Chapter]:
+def _text(file: Path) -> str:
+    """The file as Markdown lines, without what stands around the book."""
+    if reader := _READERS.get(file.suffix.lower()):
+        return matter.without_licence(reader(file))
     try:
         data = file.read_bytes()
     except OSError as error:
         raise BadInput(f"'{file}' cannot be read ({error.strerror}).", "Check that the file is there and readable.") from error
-    lines = _without_front_matter(decode(data, file.name)).split("\n")
-    headings = _headings(lines)
-    if not headings:
-        text = _tidy(lines)
-        number, title = _from_name(file.stem)
+    return matter.without_licence(_without_front_matter(decode(data, file.name)))
+
+
+def _chapters(file: Path) -> list[Chapter]:
+    lines = _text(file).split("\n")
+    found = headings.find(lines)
+    number, title = _from_name(file.stem)
+    if not any(h.kind != "matter" for h in found):
+        text = _story(_tidy(lines[:found[0].line] if found else lines))
         return [Chapter(number, title, text, file.name)] if text else []
-    found = []
-    if preface := _preface(lines[:headings[0].line]):
-        found.append(Chapter(0, "Preface", preface, file.name))
-    for heading, after in zip(headings, [*headings[1:], None]):
-        text = _tidy(lines[heading.body:after.line if after else len(lines)])
-        if text:
-            found.append(_chapter(heading, text, file, alone=len(headings) == 1))
-    return found
+    parts = [(h, _tidy(lines[h.body:after])) for h, after in zip(found, [*(h.line for h in found[1:]), len(lines)])]
+    parts = _glued([(h, text) for h, text in parts if h.kind != "matter" and _story(text, h.title)])
+    preface = _tidy([line for line in lines[:found[0].line] if not headings.level_of(line)])
+    if _words(preface) >= _FEW_WORDS and not matter.is_rights(preface) and not matter.is_list(preface):
+        parts.insert(0, (Heading(1, None, "Preface"), preface))
+    if len(parts) > 1 and parts[0][0].kind == "title" and _words(parts[0][1]) < min(_FEW_WORDS, max(_words(t) for _, t in parts) // 10):
+        del parts[0]  # the book's title, as a heading like its chapters
+    if len(parts) == 1 and parts[0][0].number is None and parts[0][0].kind != "named":
+        return [Chapter(number, parts[0][0].title or title, parts[0][1], file.name)]
+    return [Chapter(n, h.title or h.name.capitalize(), text, file.name) for h, n, text in _counted(parts)]
 
 
-def _chapter(heading: _Heading, text: str, file: Path, alone: bool) -> Chapter:
-    number, title = heading.number, heading.title
-    named = {"prologue": 0, "epilogue": _LAST}.get(heading.name.lower())
-    if number is None:
-        number = named if named is not None else (_from_name(file.stem)[0] if alone else None)
-    return Chapter(number, title or heading.name.capitalize(), text, file.name)
+def _story(text: str, title: str = "") -> str:
+    """The text where it is story; nothing for rights, contents and prefaces about the book."""
+    return "" if matter.is_rights(text) or matter.is_list(text) or matter.is_doubtful(title, text) else text
+
+
+def _words(text: str) -> int:
+    return len(text.split())
+
+
+def _glued(parts: list[tuple[Heading, str]]) -> list[tuple[Heading, str]]:
+    """A motto under a part's title goes to the chapter that follows."""
+    result, waiting = [], []
+    for i, (heading, text) in enumerate(parts):
+        if heading.kind == "division" and _words(text) < _FEW_WORDS and i + 1 < len(parts):
+            waiting.append(text)
+        else:
+            result.append((heading, "\n\n".join([*waiting, text])))
+            waiting = []
+    return result
+
+
+def _counted(parts: list[tuple[Heading, str]]) -> list[tuple[Heading, int | None, str]]:
+    """(heading, number, text) with what has no number beside numbered chapters joined to them, so that theirs stay true.
+
+    All before the first numbered chapter is chapter 0; an interlude belongs to the chapter before it.
+    """
+    numbered = [i for i, (h, _) in enumerate(parts) if h.number is not None]
+    result: list[tuple[Heading, int | None, str]] = []
+    for i, (heading, text) in enumerate(parts):
+        name, following = heading.name.lower(), next((parts[n][0].number for n in numbered if n > i), None)
+        number = heading.number
+        if number is None and numbered:
+            before = result[-1] if result else None
+            if i < numbered[0] and before:
+                result[-1] = (heading if name == "prologue" else before[0], 0, before[2] + _BREAK + text)
+                continue
+            if before and following is not None and before[1] is not None and following == before[1] + 1:
+                result[-1] = (*before[:2], before[2] + _BREAK + text)
+                continue
+            number = 0 if i < numbered[0] else None
+        if number is None:
+            number = {"prologue": 0, "epilogue": _LAST}.get(name, 0 if not i and heading.title == "Preface" else None)
+        result.append((heading, number, text))
+    return result
 
 
 def _without_front_matter(text: str) -> str:
@@ -145,137 +178,17 @@ def _without_front_matter(text: str) -> str:
     return text[match.end():] if match else text
 
 
-def _preface(lines: list[str]) -> str:
-    """Text before the first chapter, when it is more than the book's title page."""
-    text = _tidy([line for line in lines if not _HASHES.fullmatch(line.strip())])
-    return text if len(text.split()) >= 60 else ""
-
-
 def _tidy(lines: list[str]) -> str:
-    """The lines up to a notes heading, without blank lines at both ends."""
-    for i, line in enumerate(lines):
-        if _is_notes(line):
-            lines = lines[:i]
+    """The lines up to a notes heading, without blank lines at both ends; headings within are breaks."""
+    kept: list[str] = []
+    for line in lines:
+        if headings.is_notes(line):
             break
-    return "\n".join(lines).strip("\n \t\f\v")
-
-
-def _is_notes(line: str) -> bool:
-    hashes = _HASHES.fullmatch(line.strip())
-    bare = _EMPHASIS.sub("", hashes[2] if hashes else line)
-    match = len(bare) < 90 and _NOTES.fullmatch(bare)
-    return bool(match) and (bool(hashes) or bare.lower() != "notes" or bare.isupper())
-
-
-def _headings(lines: list[str]) -> list[_Heading]:
-    found = [h for i, line in enumerate(lines) if (h := _heading(lines, i))]
-    strong = [h for h in found if h.explicit] or [h for h in found if h.number is not None and h.level]
-    if not strong:
-        strong = _bare_numbers(lines) or _titles(found)
-    level = strong[0].level if strong else 0
-    return _outside_notes(lines, [h for h in strong if h.level <= max(level, 1) or h.name], level)
-
-
-def _outside_notes(lines, headings, level):
-    """A list in the notes ("## 1. Pacing") is no chapter: after notes only a heading of the chapters' own kind is."""
-    notes = [(i, _level(line)) for i, line in enumerate(lines) if _is_notes(line)]
-    kept = []
-    for heading in headings:
-        since = kept[-1].line if kept else -1
-        inside = [n for i, n in notes if since < i < heading.line]
-        if not inside or (heading.explicit and heading.level == level) or (heading.level and heading.level < inside[-1]):
-            kept.append(heading)
-    return kept
-
-
-def _level(line: str) -> int:
-    hashes = _HASHES.fullmatch(line.strip())
-    return len(hashes[1]) if hashes else 0
-
-
-def _heading(lines: list[str], i: int) -> _Heading | None:
-    line = lines[i].strip()
-    hashes = _HASHES.fullmatch(line)
-    bare = _EMPHASIS.sub("", hashes[2] if hashes else line)
-    if not bare or len(bare) > 100 or _is_notes(line):
-        return None
-    level = len(hashes[1]) if hashes else 0
-    if not level and not _stands_alone(lines, i, bare):
-        return None
-    found = _named_or_numbered(bare, level)
-    if found is None:
-        return _Heading(level, None, bare, body=i + 1, line=i) if level else None
-    number, title, name, explicit = found
-    body = i + 1
-    if not title:
-        title, body = _title_below(lines, body)
-    return _Heading(level, number, _EMPHASIS.sub("", title), name, explicit, body, i)
-
-
-def _named_or_numbered(bare: str, level: int):
-    if match := _NAMED.fullmatch(bare):
-        return None, match["title"] or "", match["name"], True
-    if match := _CHAPTER.fullmatch(bare):
-        # "Part Two" above chapters is a division, not a chapter; it is one only where it heads the text in Markdown.
-        number = numbers.parse(match["number"] or match["number2"])
-        title = match["title"] or match["title2"] or ""
-        chapter = bare[:2].lower() == "ch"
-        if number is not None and chapter and (level or match["number"] or _looks_like_title(title)):
-            return number, title, "", True
-        return None
-    if level and (match := _NUMBERED.fullmatch(bare)):
-        number = numbers.parse(match["number"])
-        return (number, match["title"] or "", "", False) if number is not None else None
-    return None
-
-
-def _stands_alone(lines: list[str], i: int, bare: str) -> bool:
-    before = not i or not lines[i - 1].strip() or set(lines[i - 1].strip()) <= set("*-=_ ")
-    return before and len(bare.split()) <= 14
-
-
-def _title_below(lines: list[str], i: int) -> tuple[str, int]:
-    """The next non-empty line when it reads as a title; the text begins after it."""
-    j = next((k for k in range(i, len(lines)) if lines[k].strip()), None)
-    if j is None:
-        return "", i
-    hashes = _HASHES.fullmatch(lines[j].strip())
-    bare = _EMPHASIS.sub("", hashes[2] if hashes else lines[j])
-    followed = j + 1 < len(lines) and not lines[j + 1].strip() and any(line.strip() for line in lines[j + 1:])
-    if _is_notes(lines[j]) or (hashes and _named_or_numbered(bare, 1)):
-        return "", i
-    return (bare, j + 1) if (hashes and bare) or (followed and _looks_like_title(bare)) else ("", i)
-
-
-def _looks_like_title(text: str) -> bool:
-    words = re.findall(r"[^\W\d_][\w'’-]*", text)
-    if not words or len(words) > 10 or text[-1] in ".,;:" or text[0] in "“\"‘'":
-        return False
-    long = [w for w in words if len(w) > 4]
-    return words[0][0].isupper() and (text.isupper() or all(w[0].isupper() for w in long))
-
-
-def _bare_numbers(lines: list[str]) -> list[_Heading]:
-    """Lines that hold only a number ("III", "4.") are headings when they count up from one."""
-    found, expected = [], 1
-    for i, line in enumerate(lines):
-        bare = line.strip().rstrip(".")
-        if 0 < len(bare) < 12 and numbers.parse(bare) == expected and _stands_alone(lines, i, bare):
-            title, body = _title_below(lines, i + 1)
-            found.append(_Heading(0, expected, title, body=body, line=i))
-            expected += 1
-    return found if len(found) >= 2 else []
-
-
-def _titles(found: list[_Heading]) -> list[_Heading]:
-    """Markdown headings without numbers: those of the highest level; a lone book title above others is none."""
-    by_level: dict[int, list[_Heading]] = {}
-    for heading in found:
-        by_level.setdefault(heading.level, []).append(heading)
-    levels = sorted(by_level)
-    if len(levels) > 1 and len(by_level[levels[0]]) == 1 and by_level[levels[1]][0].line - by_level[levels[0]][0].line <= 3:
-        return by_level[levels[1]]
-    return by_level[levels[0]] if levels else []
+        if headings.level_of(line):
+            kept += ["* * *", "", line.strip(" #\t")]
+        else:
+            kept.append(line)
+    return "\n".join(kept).strip("\n \t\f\v")
 
 
 def _from_name(stem: str) -> tuple[int | None, str]:
@@ -283,7 +196,7 @@ def _from_name(stem: str) -> tuple[int | None, str]:
     name = re.sub(r"[_\s]+", " ", stem).strip()
     if match := re.match(r"(prologue|epilogue)\b", name, re.I):
         return (0 if match[1].lower() == "prologue" else _LAST), match[1].capitalize()
-    pattern = rf"(?:.*?\b)?(?:chapter|chap|ch)[\s.-]*({_NUMBER})[\s.:-]*(.*)|(\d{{1,4}})(?:[\s.:-]+(.*))?|.*?(\d{{1,3}})"
+    pattern = rf"(?:.*?\b)?(?:chapter|chap|ch)[\s.-]*({numbers.PATTERN})[\s.:-]*(.*)|(\d{{1,4}})(?:[\s.:-]+(.*))?|.*?(\d{{1,3}})"
     match = re.fullmatch(pattern, name, re.I)
     if not match:
         return None, name.replace("-", " ").strip().capitalize()

@@ -5,18 +5,31 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reverie.language import signals
+from reverie.language import numbers, signals
 from reverie.language.chapters import Chapter
 
 #: Words that a scene found by changes should have: fewer are joined to a neighbour, more are parted.
 TARGET_WORDS = (150, 900)
 
+_ORNAMENT = "*＊•·~#§❦❧☙∗⁎⁂†‡%\u2190-\u2bff\ue000-\uf8ff\U0001f300-\U0001faff\ufe0e\ufe0f"
 _MARK = re.compile(
-    r"^[ \t]*(?:(?:[*＊⁂•·~#§❦❧☙✦✧◆◇○●∗⁎†‡%](?:[ \t]*[*＊⁂•·~#§❦❧☙✦✧◆◇○●∗⁎†‡%])*"
-    r"|(?:[-–—=_+][ \t]*){3,}|(?:<hr ?/?>)|\[(?:scene )?break\])[ \t]*\\?)[ \t]*(?:\n|\Z)", re.M | re.I)
+    rf"^[ \t]*(?:(?:[{_ORNAMENT}](?:[ \t]*[{_ORNAMENT}])*|(?:[-–—=_+][ \t]*){{3,}}|(?=[^\n{_ORNAMENT}]*[{_ORNAMENT}])[{_ORNAMENT} \t<>()|^.:=_+–—-]{{2,60}}"
+    r"|[-~*=_. \t]{0,20}(?:o0o|oOo|ooo|0o0|o o o|x x x)[-~*=_. \t]{0,20}|<hr ?/?>|\[(?:scene )?break\])[ \t]*\\?)[ \t]*(?:\n|\Z)", re.M | re.I)
+_NUMBER_LINE = re.compile(r"(?:^|(?<=\n\n))[ \t]*(\d{1,3}|[IVXL]{1,7})\.?[ \t]*(?=\n[ \t]*\n)")
+_MONTH = r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
+_DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
+_COUNT = r"(?:\d+|an?|one|two|three|four|five|six|seven|eight|nine|ten|twelve|some|several|many|a few)"
+#: How a letter, an entry of a diary or a caption of time begins: "12 May 1897", "My dear Emma,", "Three days later".
+_OPENING = re.compile(
+    rf"[ \t*_]*(?:(?:[\w.' ]{{2,40}},[ \t]+){{0,2}}(?:{_DAY},?[ \t]+)?(?:(?:the[ \t]+)?\d{{1,2}}(?:st|nd|rd|th)?(?:[ \t]+of)?[ \t]+{_MONTH}"
+    rf"|{_MONTH}[ \t]+\d{{1,2}}(?:st|nd|rd|th)?\b|{_DAY}|\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}})(?:,?[ \t]+\d{{4}})?(?:[ \t]*[,.:;—–*_-]|[ \t]*$)"
+    rf"|(?:my[ \t]+)?(?:own[ \t]+)?dear(?:est)?\b[^\n.!?]{{0,40}}[,:—][ \t]*$|(?:{_COUNT}[ \t]+(?:minute|hour|day|night|week|month|year)s?[ \t]+(?:later|earlier|before)"
+    rf"|(?:the[ \t]+)?(?:next|following|same)[ \t]+(?:day|night|morning|evening|week|year)|later(?:[ \t]+that[ \t]+\w+)?|meanwhile)[.:*_]{{0,3}}[ \t]*$)", re.I | re.M)
 _GAP = re.compile(r"\n(?:[ \t]*\n)+")
 _SENTENCE = re.compile(r"[.!?…][”’\"')\]]*\s+")
 _WORD = re.compile(r"\w[\w'’-]*")
+_OPENS = 3.0       # how much change an opening says, beside what border_scores gives
+_LONG = 3          # a scene between marks is parted further when it is so many times the longest
 _BLOCK_WORDS = 40  # paragraphs shorter than this stand with the next: it bounds the work, whatever the text
 
 
@@ -37,8 +50,8 @@ def split(chapter: Chapter, target_words: tuple[int, int] = TARGET_WORDS) -> lis
     """The chapter's scenes in order. Their spans lose nothing of the text but break marks and blanks around them."""
     text = chapter.text
     spans = _marked(text)
-    if len(spans) == 1:
-        spans = _by_change(text, spans[0], target_words)
+    most = target_words[1] * (_LONG if len(spans) > 1 else 0)
+    spans = [part for span in spans for part in (_by_change(text, span, target_words) if _is_longer(text, span, most) else [span])]
     full = [span for span in spans if _WORD.search(text, *span)]
     return [Scene(chapter.number, chapter.title, i, text[start:end].strip(), start, end, count_words(text[start:end]))
             for i, (start, end) in enumerate(full, 1)]
@@ -48,9 +61,16 @@ def count_words(text: str) -> int:
     return len(_WORD.findall(text))
 
 
+def _is_longer(text: str, span: tuple[int, int], words: int) -> bool:
+    return span[1] - span[0] > 2 * words and count_words(text[slice(*span)]) > words
+
+
 def _marked(text: str) -> list[tuple[int, int]]:
-    """Spans between break marks; long runs of blank lines count where the text's paragraphs have shorter ones."""
-    cuts = [m.span() for m in _MARK.finditer(text)]
+    """Spans between break marks; long runs of blank lines count where the text's paragraphs have shorter ones,
+
+    and lines with nothing but a number do where they count up ("2", "3" or "I", "II").
+    """
+    cuts = [m.span() for m in _MARK.finditer(text)] + [(start, start) for start in _counting(text)]
     gaps = [(m.span(), m[0].count("\n")) for m in _GAP.finditer(text)]
     if len(gaps) > 2:
         usual = sorted(n for _, n in gaps)[len(gaps) // 2]
@@ -64,11 +84,27 @@ def _marked(text: str) -> list[tuple[int, int]]:
     return [s for s in [*spans, (start, len(text))] if text[slice(*s)].strip()] or [(0, len(text))]
 
 
+def _counting(text: str) -> list[int]:
+    """Where the numbered sections of a chapter begin."""
+    found: list[tuple[int, int]] = []
+    for match in _NUMBER_LINE.finditer(text):
+        number = numbers.parse(match[1])
+        if number and (number == found[-1][0] + 1 if found else number <= 2):
+            found.append((number, match.start()))
+    return [start for _, start in found] if len(found) > 1 else []
+
+
 def _by_change(text: str, span: tuple[int, int], target: tuple[int, int]) -> list[tuple[int, int]]:
     blocks = _blocks(text, span, target[1])
-    borders = _best_borders([n for _, _, n in blocks], signals.border_scores([text[a:b] for a, b, _ in blocks]), target)
+    scores = signals.border_scores([text[a:b] for a, b, _ in blocks])
+    scores = [score + _OPENS * _opens(text, a) for score, (a, _, _) in zip(scores, blocks)]
+    borders = _best_borders([n for _, _, n in blocks], scores, target)
     starts = [blocks[i][0] for i in borders] or [span[0]]
     return list(zip(starts, [*starts[1:], span[1]]))
+
+
+def _opens(text: str, at: int) -> bool:
+    return bool(_OPENING.match(text, at))
 
 
 def _blocks(text: str, span: tuple[int, int], most: int) -> list[tuple[int, int, int]]:
@@ -84,7 +120,7 @@ def _blocks(text: str, span: tuple[int, int], most: int) -> list[tuple[int, int,
         last = b
         if words > most // 2 and words > 300:
             blocks += _sentences(text, a, b, most // 3)
-        elif words >= _BLOCK_WORDS:
+        elif words >= _BLOCK_WORDS or (b < end and words and _opens(text, b) and not (words < 12 and _opens(text, a))):
             blocks.append((a, b, words))
         elif b == end and blocks:
             blocks[-1] = (blocks[-1][0], b, blocks[-1][2] + words)
@@ -104,7 +140,14 @@ def _sentences(text: str, start: int, end: int, most: int) -> list[tuple[int, in
         if words >= most or b == end:
             blocks.append((a, b, words))
             a, words = b, 0
-    return [block for block in blocks if block[0] < block[1]]
+    return [part for block in blocks if block[0] < block[1] for part in (_at_words(text, *block, most) if block[2] > 2 * most else [block])]
+
+
+def _at_words(text: str, start: int, end: int, words: int, most: int) -> list[tuple[int, int, int]]:
+    """A sentence without an end, parted where it must be."""
+    cuts = [m.start() for m in list(_WORD.finditer(text, start, end))[most::most]]
+    borders = [start, *cuts, end]
+    return [(a, b, count_words(text[a:b])) for a, b in zip(borders, borders[1:])]
 
 
 def _best_borders(words: list[int], scores: list[float], target: tuple[int, int]) -> list[int]:

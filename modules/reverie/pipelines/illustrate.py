@@ -28,7 +28,7 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    text: str = Field("assets/samples/the-time-machine", description="a file, or a folder of chapters (.md, .txt)", json_schema_extra={"widget": "path", "argument": True})
+    text: str = Field("assets/samples/the-time-machine", description="a book or a folder of chapters (.md, .txt, .epub, .docx)", json_schema_extra={"widget": "path", "argument": True})
     chapters: str = Field("", description="only these chapters, such as '1 3'; empty: all")
     resume: str = Field("", description="carry on from chapter and scene, such as '2 5'")
     dry_run: bool = Field(False, description="show every prompt and file name, draw nothing")
