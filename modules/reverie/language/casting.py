@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from reverie.language import claims, lexicon, mentions
+from reverie.language import claims, lexicon, mentions, tellers
 from reverie.language.mentions import Form
-from reverie.language.people import NARRATOR, Cast, Person, colour_of
+from reverie.language.people import Cast, Person, colour_of
 
 MOST = 80  # people of a book; those who are mentioned least are left out
 _COMMON = frozenset({"mr", "mrs", "miss", "ms", "dr"})
+_ANYONE = frozenset("dr professor captain inspector colonel major sergeant judge cousin".split())  # titles of men and of women
 _KIN = frozenset("sir aunt uncle king queen prince princess sister brother father mother saint dame granny grandpa cousin".split())
-_BEGAN = re.compile(r"\s+(?:then\s+)?(?:began|told|started|commenced|continued|resumed)\s+(?:to tell\s+)?(?:us\s+)?(?:his|her|the|this|that)\s+(?:story|tale|account|narrative)\b")
-_I_AM = re.compile(r"\b(?:[Mm]y (?:full |Christian |real )?name (?:is|was)|[Cc]all me|[Tt]hey call(?:ed)? me|I (?:am|was) called)\s+[“\"‘']?([A-Z][a-zß-ÿ]+(?: [A-Z][a-zß-ÿ]+)?)")
 _N = r"([A-Z][\w’-]+(?: [A-Z][\w’-]+)?)"
 _NICKNAMES = tuple(re.compile(p) for p in (
     rf"\b{_N},?\s+(?:whom\s+(?:[\w’']+\s+){{1,4}}called|(?:who\s+)?(?:was|is)\s+(?:\w+\s+)?(?:called|nicknamed|known as)|(?:also\s+)?(?:nicknamed|known as))\s+[“‘\"']?([A-Z][\w-]+)",
@@ -57,7 +56,7 @@ def find_characters(chapters) -> Cast:
         found[person.name] = person
         owner |= {form.text: person.name for form in group.forms}
     found = claims.told(found, texts, [(m, owner[m.form]) for m in places if m.form in owner], [c.number for c in chapters])
-    return _tellers(found, texts, places, owner)
+    return tellers.found(found, texts, places, owner)
 
 
 # ------------------------------------------------------------------------------------------------- what is a name
@@ -67,6 +66,8 @@ def _is_name(form: Form, common: Counter) -> bool:
     first = form.words[0].lower()
     if form.title or form.article:
         return True
+    if len(form.words) > 1 and not any(common[word.lower()] for word in form.words):
+        return True  # "William Hobbs", though it only begins a sentence
     if form.inside >= 3 and form.evidence >= 1.0 and form.inside > 2 * common[first] + 1:
         return True
     if len(form.words) == 1 and (common[first] > 2 or lexicon.knows(first)) and form.inside < 3:
@@ -222,12 +223,15 @@ def _agree(a: str, b: str) -> bool:
 
 
 def _gender_of(form: Form) -> str:
-    """man or woman where title or first name tell; "" else."""
-    if form.title:
-        told = lexicon.words("titles").get(form.title, "")
-        if form.title not in ("dr", "professor", "captain", "inspector", "colonel") or len(form.words) == 1:
-            return told if form.title not in ("dr", "professor", "captain", "inspector", "colonel") else ""
-    return "woman" if form.words[0].lower() in lexicon.word_set("women") and not form.article else ""
+    """man or woman where title, first name or pronouns tell; "" else."""
+    if form.title and form.title not in _ANYONE:
+        return lexicon.words("titles").get(form.title, "")
+    first, she, he = form.words[0].lower(), form.pronouns["she"], form.pronouns["he"]
+    if form.article or form.title and len(form.words) == 1:
+        return ""
+    if first in lexicon.word_set("women") or first in lexicon.word_set("men"):
+        return "woman" if first in lexicon.word_set("women") and not (first in lexicon.word_set("men") and he > she) else "man"
+    return "woman" if she >= 2 and she > 2 * he else "man" if he >= 2 and he > 2 * she else "woman" if first.endswith("a") and len(form.words) > 1 else ""
 
 
 def _told_nicknames(texts: list[str], places: list[mentions.Mention], forms: dict[str, Form]) -> list[tuple[str, str]]:
@@ -245,7 +249,7 @@ def _told_nicknames(texts: list[str], places: list[mentions.Mention], forms: dic
 
 def _person(group: _Group) -> Person:
     """The person with the fullest common name; all other forms are aliases."""
-    best = max(group.forms, key=lambda f: (f.count + 0.1) * (1.0 if len(f.words) == 1 and not f.title else 1.6))
+    best = max(group.forms, key=lambda f: (f.count + 0.1) * (1.0 if len(f.words) == 1 and not f.title else 1.6 if f.title else 2.0))
     kind, gender = _kind(group)
     species = sum((f.species for f in group.forms), Counter())
     look = f"a {species.most_common(1)[0][0] if species else 'dog'}" if kind == "animal" else ""
@@ -261,7 +265,7 @@ def _kind(group: _Group) -> tuple[str, str]:
         return "animal", ""
     if _is_group(group) and not _is_role(group.forms[0]):
         return "group", ""
-    told = [lexicon.words("titles")[f.title] for f in group.forms if f.title in lexicon.words("titles") and f.title not in ("dr", "professor", "captain", "inspector", "colonel")]
+    told = [lexicon.words("titles")[f.title] for f in group.forms if f.title in lexicon.words("titles") and f.title not in _ANYONE]
     if told:
         return (told[0], told[0])
     pronouns = sum((f.pronouns for f in group.forms), Counter())
@@ -269,49 +273,8 @@ def _kind(group: _Group) -> tuple[str, str]:
     named = not group.forms[0].article and (first in lexicon.word_set("women") or first.endswith("a"))
     she = pronouns["she"] + (4 if first in lexicon.word_set("women") else 1.5 if named else 0)
     last = group.forms[0].words[-1].lower()
+    he = pronouns["he"] + (3 if first in lexicon.word_set("men") and not group.forms[0].article else 0)
     she += 6 * (group.forms[0].article and last.endswith(("woman", "lady", "queen", "girl")))
-    kind = "woman" if she > pronouns["he"] else "man"
+    kind = "woman" if she > he else "man"
     child = group.forms[0].article and last in ("boy", "girl", "child")
     return ("child" if child else kind), kind
-
-
-# ------------------------------------------------------------------------------------------------------- tellers
-
-
-def _tellers(found: Cast, texts: list[str], places: list[mentions.Mention], owner: dict[str, str]) -> Cast:
-    """Who says "I": the one who gives his name, or nobody named; and who tells a story within quotation marks."""
-    ends = {(m.chapter, m.end): owner[m.form] for m in places if m.form in owner}
-    telling = Counter(ends[i, m.start()] for i, text in enumerate(texts) for m in _BEGAN.finditer(text) if (i, m.start()) in ends)
-    if telling and any(is_quoted(text) for text in texts):
-        name = telling.most_common(1)[0][0]
-        found = found | {name: replace(found[name], quoted=True)}
-    plain = [text for text in texts if not is_quoted(text)]
-    says = sum(len(re.findall(r"\bI\b", _unspoken(text))) for text in plain)
-    if says < 8 or says < sum(map(len, plain)) / 1500:
-        return found
-    named = Counter(m[1] for text in plain for m in _I_AM.finditer(_unspoken(text)))
-    for said, _ in named.most_common():
-        name = owner.get(said) or owner.get(said.split()[0])
-        if name:
-            return found | {name: replace(found[name], narrator=True)}
-        return {said: Person(said, "woman" if said.split()[0].lower() in lexicon.word_set("women") else "man", colour=colour_of(said), narrator=True), **found}
-    return found | {NARRATOR.name: replace(NARRATOR, narrator=True)}
-
-
-def told_by(text: str, everyone: Cast) -> Cast:
-    """The cast for one scene: in a tale within quotation marks, "I" is the one who tells it."""
-    teller = next((p for p in everyone.values() if p.quoted), None)
-    if teller is None or not is_quoted(text):
-        return everyone
-    return {name: replace(p, narrator=p is teller) if p.narrator or p is teller else p for name, p in everyone.items()}
-
-
-def is_quoted(text: str) -> bool:
-    """Whether a text is somebody's tale: most of its paragraphs open a quotation and do not close it."""
-    paragraphs = [p.strip() for p in re.split(r"\n\s*\n", text) if len(p) > 80]
-    opened = sum(1 for p in paragraphs if p[:1] == "“" and p.rfind("”") < p.rfind("“") or p[:1] == "“" and "”" not in p)
-    return opened > 0.5 * len(paragraphs)
-
-
-def _unspoken(text: str) -> str:
-    return re.sub(r"“[^”]*”|\"[^\"\n]*\"", "", text)

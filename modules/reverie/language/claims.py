@@ -13,6 +13,7 @@ from reverie.language import lexicon, numbers
 from reverie.language.people import Cast, Person, with_clothes
 
 _OTHERS = re.compile(r"\b(?:man|woman|boy|girl|lady|gentleman|they|their|people|children|stranger|my|I|others?|creatures?|horse|dog)\b")
+_ITSELF = re.compile(r"(?:,|\b(?:was|is))\s+(?:still\s+)?an?\s+(?:[\w-]+,?\s+){0,3}?(?:man|woman|boy|girl|lady|gentleman|creature|person|stranger|dog|horse)\b")  # "Tom, an old man with …"
 _SHE, _HE = re.compile(r"\b(?:she|her|hers)\b", re.I), re.compile(r"\b(?:he|his|him)\b", re.I)
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
 _REACH = 220  # characters from a name to what is said of its bearer
@@ -81,7 +82,8 @@ def _owner(found: Cast, text: str, named, starts, match: re.Match, what: str) ->
         return ""
     mention, name = named[i - 1]
     between, person = text[mention.end:match.start()], found[name]
-    if "\n\n" in between or person.kind == "group" or _OTHERS.search(between) or what in ("build", "age") and re.search(r"[.!?]", between):
+    others = _ITSELF.sub(" ", between)
+    if "\n\n" in between or person.kind == "group" or _OTHERS.search(others) or what in ("build", "age") and re.search(r"[.!?]", between):
         return ""
     reach = between + match[0] if what == "worn" else between
     she, he = bool(_SHE.search(reach)), bool(_HE.search(reach))
@@ -145,6 +147,7 @@ def phrase_of(person: Person, builds: list[str], parts: list[str]) -> str:
     words = " ".join([*told, age, noun]).split()
     first = " ".join(words).replace(" and ", " ").replace(",", "")
     article = "an" if first[0] in "aeiou" and not first.startswith("one-") else "a"
+    parts = [part if re.search(r"(?:hair|s)$", part) else f"{'an' if part[0] in 'aeiou' else 'a'} {part}" for part in parts]
     tail = f" with {' and '.join(parts)}" if parts else ""
     return f"{article} {first}{tail}".lower()
 

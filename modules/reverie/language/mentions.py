@@ -15,7 +15,7 @@ _WORD = r"[A-ZÀ-ÖØ-Þ](?:['’][A-Z])?[a-zß-ÿ]+(?:[A-Z][a-zß-ÿ]+)?(?:-[A-
 _NICK = rf"[“‘\"'](?P<nick>{_WORD})[,.]?[”’\"']{_SPACE}"
 _AT_START = re.compile(r"(?:^|[.!?…:;][”’\"')]*\s+|\n\s*|[“‘\"—(]\s*)$")
 _AFTER = re.compile(r",?\s+(?:(?:then|now|always|just|had|only|quickly|slowly|softly)\s+)?([a-z]+)")
-_FIRST_PRONOUN = re.compile(r"\b(he|his|him|himself|she|her|herself|it|its)\b")
+_NEXT = re.compile(r"\b(?:([Hh]e|[Hh]is|[Hh]im|[Hh]imself)|([Ss]he|[Hh]er|[Hh]ers|[Hh]erself)|[A-Z][a-z]{2,})\b")
 _PLACE = re.compile(r"\b(?:in|at|near|through|into|across|around|towards)\s+$")
 _PLURAL = re.compile(r"\s+(?:were|are|have|do)\b")
 
@@ -123,5 +123,9 @@ def _observe(form: Form, text: str, start: int, end: int) -> None:
     if match := animal_before.search(before):
         form.animal += 2.0
         form.species[match["kind"] or match["kind2"]] += 3
-    if pronoun := _FIRST_PRONOUN.search(text, end, end + 90):
-        form.pronouns[{"h": "he", "s": "she", "i": "it"}[pronoun[1][0]] if pronoun[1] != "her" and pronoun[1] != "herself" else "she"] += 1
+    for word in _NEXT.finditer(text, end, end + 90):  # the next pronoun means this name, unless another name comes first
+        if word[1] or word[2]:
+            form.pronouns["he" if word[1] else "she"] += 1
+            break
+        if word[0].lower() not in lexicon.word_set("not_names"):
+            break

@@ -52,7 +52,7 @@ def cast(found: Cast, sheet: Cast) -> Cast:
     told = any(p.narrator for p in sheet.values())
     everyone = {n: p for n, p in sheet.items() if p.kind != "nobody"}
     added = {n: p for n, p in found.items() if not {a.lower() for a in names(p)} & known and not (told and n == NARRATOR.name)}
-    worn = Counter(p.colour for p in (*everyone.values(), *(p for p in added.values() if p.clothes), NARRATOR))
+    worn = Counter(p.colour for p in (*everyone.values(), *(p for p in added.values() if p.clothes or p.narrator)))
     for name, person in added.items():
         if not person.clothes and person.kind in ("man", "woman", "child") and name != NARRATOR.name:
             start = PALETTE.index(person.colour)

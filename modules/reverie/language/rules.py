@@ -7,11 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from reverie.language import lexicon, phrases, signals
-from reverie.language.casting import find_characters, told_by
+from reverie.language.casting import find_characters
 from reverie.language.people import Cast, Person, cast, present, unnamed
 from reverie.language.phrases import Thing
 from reverie.language.scenes import Scene
 from reverie.language.sheet import load_sheet
+from reverie.language.tellers import told_by
 
 __all__ = ["Cast", "Person", "Shot", "Thing", "cast", "describe", "describe_all", "find_characters", "load_sheet"]
 

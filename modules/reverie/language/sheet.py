@@ -17,6 +17,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from reverie import media
 from reverie.errors import BadInput
 from reverie.language import lexicon, people
 from reverie.language.people import KINDS, Cast, Person, colour_of
@@ -110,6 +111,30 @@ def doubts(sheet: Cast) -> list[str]:
         elif person.phrase and said and person.colour not in said:
             found.append(f"The phrase of {person.name} says {', '.join(sorted(said))}, the colour says {person.colour}.")
     return found
+
+
+def is_due(out: Path, reading) -> bool:
+    """Whether the sheet in the output folder lacks anybody, or marks somebody wrongly; see `language.Reading`."""
+    return bool(reading.new) or reading.unseen != _marked(out / NAME)
+
+
+def keep(out: Path, reading) -> list[str]:
+    """Write the sheet of an output folder, or add to it; returns what a reader should know. Nothing of a person's is changed."""
+    path = out / NAME
+    if not is_due(out, reading):
+        return []
+    if not path.exists():
+        media.write_text(path, proposed(reading.new))
+        return [f"{path} is proposed: {len(reading.new)} people as every picture will show them. Edit it as you like."]
+    text = updated(_text(path), path, reading.new, reading.unseen)
+    if text is None:
+        return [f"{path} is written in a way that nothing can be added to. Not in it: {', '.join(reading.new)}."]
+    media.write_text(path, text)
+    return [f"{path} has {len(reading.new)} new people: {', '.join(reading.new)}."] if reading.new else []
+
+
+def _marked(path: Path) -> set[str]:
+    return {name for name, person in load_sheet(path).items() if person.unseen} if path.is_file() else set()
 
 
 # -------------------------------------------------------------------------------------------------------- writing
