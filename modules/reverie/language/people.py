@@ -30,7 +30,7 @@ class Person:
     narrator: bool = False      # says "I" in the text
     quoted: bool = False        # says "I" in a tale that stands in quotation marks
     age: str = ""               # old, young or a number of years
-    gender: str = ""            # man or woman where the text tells it; of children too
+    gender: str = field(default="", compare=False)  # man or woman where the text tells it; of children too
     phrase: str = ""
     reference: str = ""         # path of a picture of the person
     seed: int = 0

@@ -213,7 +213,8 @@ def _entries(path: Path, text: str):
     node, loader = _root(text, path), yaml.SafeLoader("")
     try:
         if isinstance(node, yaml.MappingNode):
-            found = [(str(k.value), loader.construct_object(v, deep=True), k.start_mark.line + 1) for k, v in node.value]
+            found = [(k.value, loader.construct_object(v, deep=True), k.start_mark.line + 1) for k, v in node.value]
+            found = found if all(isinstance(name, str) for name, _, _ in found) else []
         else:
             found = [(str(e.get("name") or ""), {k: v for k, v in e.items() if k != "name"}, v.start_mark.line + 1)
                      for v in (node.value if node is not None else ()) if isinstance(e := loader.construct_object(v, deep=True), dict)]
