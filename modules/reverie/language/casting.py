@@ -7,6 +7,7 @@ could be two people's is kept by itself and says so in its `note`.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -15,14 +16,15 @@ from reverie.language.mentions import Form
 from reverie.language.people import Cast, Person, colour_of
 
 MOST = 80  # people of a book; those who are mentioned least are left out
+MOST_FORMS = 1500  # names of a book; a directory of names must not take hours
 _COMMON = frozenset({"mr", "mrs", "miss", "ms", "dr"})
 _ANYONE = frozenset("dr professor captain inspector colonel major sergeant judge cousin".split())  # titles of men and of women
 _KIN = frozenset("sir aunt uncle king queen prince princess sister brother father mother saint dame granny grandpa cousin".split())
-_N = r"([A-Z][\w’-]+(?: [A-Z][\w’-]+)?)"
+_N = r"([A-Z][\w’-]{1,30}(?: [A-Z][\w’-]{1,30})?)"
 _NICKNAMES = tuple(re.compile(p) for p in (
     rf"\b{_N},?\s+(?:whom\s+(?:[\w’']+\s+){{1,4}}called|(?:who\s+)?(?:was|is)\s+(?:\w+\s+)?(?:called|nicknamed|known as)|(?:also\s+)?(?:nicknamed|known as))\s+[“‘\"']?([A-Z][\w-]+)",
     rf"\bcalled\s+{_N}\s+[“‘\"']([A-Z][\w-]+)[”’\"']",
-    rf"\b([A-Z][\w-]+)\s+[“\"]([A-Z][\w-]+)[”\"]\s+[A-Z]",
+    rf"\b([A-Z][\w-]{{1,30}})\s+[“\"]([A-Z][\w-]+)[”\"]\s+[A-Z]",
     rf"\b{_N}[’']s\s+(?:real|full|proper|Christian)\s+name\s+(?:was|is)\s+([A-Z][\w-]+)"))
 _CALLED = re.compile(r"\b(?:(?:called|nicknamed|calls)\s+(?:him|her)|(?:[Hh]is|[Hh]er) (?:real|full|proper|Christian) name (?:was|is))\s+[“‘\"']?([A-Z][\w-]+)")
 
@@ -47,7 +49,8 @@ def find_characters(chapters) -> Cast:
     """People of the whole book (`Emma`, `Mrs. Watchett`, `the Time Traveller`), most mentioned first, with what is told of them."""
     texts = [chapter.text for chapter in chapters]
     forms, places, common = mentions.read(texts)
-    kept = {text: form for text, form in forms.items() if _is_name(form, common)}
+    likely = sorted((form for form in forms.values() if _is_name(form, common)), key=lambda f: -f.count)[:MOST_FORMS]
+    kept = {form.text: form for form in likely}
     groups = [g for g in _merge(kept, _told_nicknames(texts, places, kept)) if _is_person(g, common)]
     groups.sort(key=lambda g: -g.count)
     found, owner = {}, {}
@@ -237,10 +240,16 @@ def _gender_of(form: Form) -> str:
 def _told_nicknames(texts: list[str], places: list[mentions.Mention], forms: dict[str, Form]) -> list[tuple[str, str]]:
     """(nickname, name) pairs that the text states: "William, whom everyone called Pip"."""
     pairs = [(m[2], m[1]) for text in texts for pattern in _NICKNAMES for m in pattern.finditer(text)]
+    spots: dict[int, list[mentions.Mention]] = {}
+    for mention in places:
+        if mention.form in forms:
+            spots.setdefault(mention.chapter, []).append(mention)
     for chapter, text in enumerate(texts):
+        ends = [m.end for m in spots.get(chapter, ())]
         for match in _CALLED.finditer(text):
-            before = [m.form for m in places if m.chapter == chapter and match.start() - 150 < m.end <= match.start() and m.form in forms]
-            pairs += [(match[1], before[-1])] if before else []
+            before = bisect_right(ends, match.start()) - 1
+            if before >= 0 and ends[before] > match.start() - 150:
+                pairs.append((match[1], spots[chapter][before].form))
     return [(a, b.split()[0] if b not in forms else b) for a, b in pairs]
 
 

@@ -53,10 +53,13 @@ def _patterns() -> dict[str, re.Pattern]:
 
 def told(found: Cast, texts: list[str], named: list[tuple], numbers_of: list[int]) -> Cast:
     """The cast with age, look and clothes as the text tells them. `named` are (mention, name) in order; see `mentions.read`."""
-    everything = [claim for i, text in enumerate(texts) for claim in _in_chapter(found, text, [(m, n) for m, n in named if m.chapter == i], i)]
+    by_chapter: dict[int, list[tuple]] = {}
+    for mention, name in named:
+        by_chapter.setdefault(mention.chapter, []).append((mention, name))
     by_person: dict[str, list[Claim]] = {}
-    for claim in everything:
-        by_person.setdefault(claim.person, []).append(claim)
+    for i, text in enumerate(texts):
+        for claim in _in_chapter(found, text, by_chapter.get(i, []), i):
+            by_person.setdefault(claim.person, []).append(claim)
     breaks = [[m.start() for m in _PARAGRAPH.finditer(text)] for text in texts]
     return {name: _with(person, by_person.get(name, ()), breaks, numbers_of) for name, person in found.items()}
 

@@ -11,7 +11,7 @@ from typing import Iterable, Iterator, NamedTuple
 from reverie.language import lexicon
 
 _SPACE = r"(?:[ \u00a0]|\n(?![ \t]*\n))"
-_WORD = r"[A-ZÀ-ÖØ-Þ](?:['’][A-Z])?[a-zß-ÿ]+(?:[A-Z][a-zß-ÿ]+)?(?:-[A-ZÀ-ÖØ-Þ][a-zß-ÿ]+)*"
+_WORD = r"[A-ZÀ-ÖØ-Þ](?:['’][A-Z])?[a-zß-ÿ]+(?:[A-Z][a-zß-ÿ]+)?(?:-[A-ZÀ-ÖØ-Þ][a-zß-ÿ]+){0,3}"
 _NICK = rf"[“‘\"'](?P<nick>{_WORD})[,.]?[”’\"']{_SPACE}"
 _AT_START = re.compile(r"(?:^|[.!?…:;][”’\"')]*\s+|\n\s*|[“‘\"—(]\s*)$")
 _AFTER = re.compile(r",?\s+(?:(?:then|now|always|just|had|only|quickly|slowly|softly)\s+)?([a-z]+)")

@@ -50,4 +50,4 @@ def is_quoted(text: str) -> bool:
 
 
 def _unspoken(text: str) -> str:
-    return re.sub(r"“[^”]*”|\"[^\"\n]*\"", "", text)
+    return re.sub(r"“[^“”]*”|\"[^\"\n]*\"", "", text)
