@@ -119,10 +119,10 @@ def test_picture_of_the_users_own_is_never_replaced(studio, params, engine):
     assert target.read_bytes() == before
 
 
-def test_dry_run_writes_and_draws_nothing(studio, params, engine):
+def test_dry_run_draws_nothing_and_only_proposes_the_characters(studio, params, engine):
     updates = run(studio, params, dry_run=True)
-    assert [update.kind for update in updates] == ["plan", "done"] and len(updates[0].data) == 4
-    assert not engine.made and not settings.Path(params.out).exists()
+    assert [update.kind for update in updates] == ["plan", "note", "done"] and len(updates[0].data) == 4
+    assert not engine.made and {path.name for path in settings.Path(params.out).iterdir()} <= {"characters.yaml", ".reverie.lock"}
 
 
 def test_chapters_and_resume_choose_scenes(params):

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Callable
 
 from reverie.language.tongues import book_language
 
-__all__ = ["book_language", "illustrate_rows"]
+__all__ = ["Reading", "book_language", "illustrate_rows", "read", "sheet_beside"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A book as it was read: a row per scene, its whole cast, and what a kept sheet should learn of it."""
+
+    rows: list[dict[str, Any]]
+    cast: dict[str, Any]          # name → Person, everyone whom pictures can show
+    new: dict[str, Any]           # of them those whom no sheet describes
+    unseen: set[str]              # people of the kept sheet whom the text does not name any more
+    notes: list[str]              # what a reader should know of the sheets
 
 
 def illustrate_rows(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel",
@@ -15,22 +29,43 @@ def illustrate_rows(path: Path | str, chapters=None, characters: Path | str | No
 
     `chapters`: the numbers wanted, all when None. `characters`: a sheet; without one a `characters.yaml` beside the
     chapters is used. Rows have the keys chapter, chapter_title, scene, words, characters, setting, time, mood, action,
-    prompt, negative, filename, and then excerpt, weather, source. BadInput where the text cannot be used.
+    prompt, negative, filename, and then excerpt, weather, source, budget, span. BadInput where the text cannot be used.
+    """
+    return read(path, chapters, characters, style, family, max_tokens, count_tokens).rows
+
+
+def read(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel", family: str = "pocket",
+         max_tokens: int | None = None, count_tokens=None, kept: Path | None = None,
+         slots: Callable[[list[dict]], list[tuple[int, int]]] | None = None) -> Reading:
+    """The rows of `illustrate_rows`, and the cast.
+
+    `kept` is a sheet that goes behind the others. `slots` is given the scenes' spans and tells the chapter and scene under
+    which each was first drawn: its picture keeps that composition when scenes are put in before it.
     """
     from reverie.language import chapters as books
-    from reverie.language import prompts, rules, scenes
+    from reverie.language import people, prompts, rules, scenes, sheet
 
     book = books.read(path)
     wanted = {c.number for c in books.pick(book, chapters)}
-    sources = {c.number: c.source for c in book}
-    everyone = rules.cast(rules.find_characters(book), rules.load_sheet(characters or sheet_beside(path)))
-    shots = rules.describe_all([scene for chapter in book for scene in scenes.split(chapter)], everyone)
+    given = sheet.load_sheet(characters or sheet_beside(path))
+    own = sheet.load_sheet(kept) if kept is not None and kept.is_file() else {}
+    sheets, found = sheet.together(given, own), rules.find_characters(book)
+    everyone = sheet.freeze(rules.cast(found, sheets), sheets)
+    split = [scene for chapter in book for scene in scenes.split(chapter)]
+    texts = {chapter.number: chapter for chapter in book}
+    shots = [(scene, shot) for scene, shot in zip(split, rules.describe_all(split, everyone), strict=True) if shot.chapter in wanted]
+    spans = [_span(scene, texts[scene.chapter]) for scene, _ in shots]
+    drawn_as = slots(spans) if slots else [(shot.chapter, shot.scene) for _, shot in shots]
     rows = []
-    for shot in shots:
-        if shot.chapter in wanted:
-            prompt = prompts.compose(shot, family, style, max_tokens, count_tokens)
-            rows.append(_row(shot, prompt, prompts.filename(shot)) | {"source": sources[shot.chapter]})
-    return rows
+    for (_, shot), span, (chapter, number) in zip(shots, spans, drawn_as, strict=True):
+        prompt = prompts.compose(replace(shot, chapter=chapter, scene=number), family, style, max_tokens, count_tokens)
+        rows.append(_row(shot, prompt, prompts.filename(shot)) | {"source": span["file"], "budget": prompt.budget, "span": span})
+    whole = "\n".join(chapter.text for chapter in book).lower()
+    unseen = {name for name, p in own.items() if not p.narrator and not any(n.lower() in whole for n in people.names(p))}
+    doubled = [f"{name} is described in two sheets; {characters or 'characters.yaml beside the text'} goes before {kept}." for name in own if name not in sheets]
+    new = {name: p for name, p in everyone.items() if name not in sheets}
+    notes = [*doubled, *sheet.doubts(own), *(f"{p.name} {p.note}: join them in the sheet, if so." for p in new.values() if p.note)]
+    return Reading(rows, everyone, new, unseen, notes)
 
 
 def sheet_beside(path: Path | str) -> Path | None:
@@ -38,6 +73,13 @@ def sheet_beside(path: Path | str) -> Path | None:
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     return next((f for name in ("characters.yaml", "characters.yml") if (f := folder / name).is_file()), None)
+
+
+def _span(scene, chapter) -> dict:
+    """Where the scene stands in its text, and a digest that tells whether it was changed."""
+    paragraphs = [1 + chapter.text.count("\n\n", 0, at) for at in (scene.start, scene.end)]
+    return {"file": chapter.source, "chapter": scene.chapter, "scene": scene.scene, "start": scene.start, "end": scene.end, "paragraphs": paragraphs,
+            "digest": hashlib.sha256(scene.text.encode()).hexdigest()[:16]}
 
 
 def _row(shot, prompt, filename: str) -> dict:

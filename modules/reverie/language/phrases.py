@@ -43,7 +43,7 @@ class Action:
 
 def action(words: list[Word], who: list[Person], everyone: Cast) -> Action:
     """The most drawable deed of somebody who is there, as a phrase that begins with an -ing form."""
-    named = {part.lower(): p for p in who for name in names(p) for part in name.split()[-1:]}
+    named = _named(words, who, everyone)
     teller, best, score = narrator(words, everyone), Action("", who[0].name if who else "", "standing"), 0.0
     for i, word in enumerate(words):
         verb = lexicon.verbs().get(word.low)
@@ -60,7 +60,15 @@ def action(words: list[Word], who: list[Person], everyone: Cast) -> Action:
     return best
 
 
-def _actor(words: list[Word], i: int, named: dict[str, Person], teller: Person | None, who: list[Person]):
+def _named(words: list[Word], who: list[Person], everyone: Cast) -> dict[int, Person]:
+    """Index of a word → who of those present it names; whom the cast does not know, by the last word of the phrase."""
+    there = {p.name for p in who}
+    nameless = {name.split()[-1].lower(): p for p in who if p.name not in everyone for name in names(p) if name}
+    spots = {i: nameless[w.low] for i, w in enumerate(words) if w.low in nameless}
+    return spots | {i: p for i, p in people.mentioned(words, everyone).items() if p.name in there}
+
+
+def _actor(words: list[Word], i: int, named: dict[int, Person], teller: Person | None, who: list[Person]):
     """Who does the verb at `i`, and how sure that is (0: nobody)."""
     for j in range(i - 1, max(-1, i - 5), -1):
         word = words[j]
@@ -68,8 +76,8 @@ def _actor(words: list[Word], i: int, named: dict[str, Person], teller: Person |
             break
         if word.low == "i" and teller is not None:
             return teller, 1.25
-        if word.low in named:
-            return named[word.low], 1.25
+        if j in named:
+            return named[j], 1.25
         if word.low in _SUBJECTS or word.low in lexicon.people():
             group = word.low in ("they", "we") or lexicon.people().get(word.low) == "group"
             fits = [p for p in who if (p.kind == "group") == group and p is not teller] or who
@@ -86,11 +94,12 @@ def _inherited(words: list[Word], i: int, j: int, named, teller, who):
         j -= 1
     if words[j].clause == words[i].clause and words[j].low not in ("and", "then", "but"):
         return None, 0.0
-    for word in reversed(words[max(0, j - 24):j + 1]):
+    for k in range(j, max(-1, j - 25), -1):
+        word = words[k]
         if word.sentence != words[i].sentence:
             break
-        if word.low in named or word.low == "i" and teller is not None:
-            return (named.get(word.low) or teller), 0.85
+        if k in named or word.low == "i" and teller is not None:
+            return (named.get(k) or teller), 0.85
         if word.low in _SUBJECTS:
             fits = [p for p in who if (p.kind == "group") == (word.low in ("they", "we")) and p is not teller]
             return (fits[0], 0.75) if fits else (None, 0.0)

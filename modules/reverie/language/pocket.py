@@ -9,6 +9,7 @@ from reverie.language import lexicon
 from reverie.language.people import Person
 from reverie.language.rules import Shot
 
+_DRAWN = ("man", "woman", "child", "group")
 _NUMBERS = ("one", "two", "three", "four")
 
 
@@ -48,15 +49,25 @@ def _object(shot: Shot, place: str, rules: dict) -> tuple[str, str, int]:
     """The one object of the picture, its colour, and how many."""
     points, colours, counts = Counter(), {}, {}
     for thing in shot.things:
-        noun = rules["shows"][thing.name] if thing.name in rules["shows"] else _synonyms().get(thing.name)
+        noun = _noun_of(thing.name)
         if noun is None or not _stands_at(noun, place, rules):
             continue
         points[noun] += thing.weight * rules["telling"].get(noun, 1.0)
         if thing.colour:
             colours.setdefault(noun, thing.colour)
         counts.setdefault(noun, thing.count)
+    for person in shot.people:  # an animal is an object: it has no clothes
+        noun = next((n for n in map(_noun_of, reversed(person.look.lower().split())) if n), None) if person.kind == "animal" else None
+        if noun and _stands_at(noun, place, rules):
+            points[noun] += 2.0 * rules["telling"].get(noun, 1.0)
     noun = max(points, key=points.get) if points else rules["at_place"][place]
     return noun, colours.get(noun) or rules["colours"][noun], counts.get(noun, 1)
+
+
+def _noun_of(name: str) -> str | None:
+    """The model's object that shows a thing of that name."""
+    shows = lexicon.config("prompts")["pocket"]["shows"]
+    return shows[name] if name in shows else _synonyms().get(name)
 
 
 def _stands_at(noun: str, place: str, rules: dict) -> bool:
@@ -73,9 +84,9 @@ def _people(shot: Shot, rules: dict) -> list[dict]:
     """Up to three figures, left to right; a group becomes two of a kind beside whoever else is there."""
     most = rules["most_people"]
     figures: list[dict] = []
-    for person in shot.people[:most]:
+    for person in [p for p in shot.people if p.kind in _DRAWN][:most]:
         pose = shot.pose if person.name == shot.actor else "standing"
-        alone = len(shot.people) == 1
+        alone = sum(p.kind in _DRAWN for p in shot.people) == 1
         times = (3 if alone else 2) if person.kind == "group" else 1
         figures += [{"kind": _kind(person, i), "colour": _colour(person), "pose": pose} for i in range(times)]
     return figures[:most]

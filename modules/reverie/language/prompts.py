@@ -10,17 +10,29 @@ from dataclasses import dataclass
 from reverie.errors import BadInput
 from reverie.language import lexicon, people, pocket
 from reverie.language.rules import Shot
+from reverie.language.tokens import estimate_tokens
 
 DEFAULT_STYLE = "graphic novel"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to draw and what to keep out; `dropped` are the phrases that did not fit, the least important first."""
+    """What to draw and what to keep out; `dropped` are the phrases that did not fit, the least important first.
+
+    `tokens` of the prompt are at most `limit`; they are `estimated` (never too low) where no tokenizer counted them.
+    """
 
     prompt: str
     negative: str
     dropped: tuple[str, ...] = ()
+    tokens: int = 0
+    limit: int = 0
+    estimated: bool = True
+
+    @property
+    def budget(self) -> dict:
+        """`{tokens, limit, estimated, dropped}`, ready for JSON."""
+        return {"tokens": self.tokens, "limit": self.limit, "estimated": self.estimated, "dropped": list(self.dropped)}
 
 
 def styles() -> list[str]:
@@ -41,14 +53,15 @@ def compose(shot: Shot, family: str = "sdxl", style: str = DEFAULT_STYLE, max_to
     look = _style(style)
     family = lexicon.config("prompts")["aliases"].get(family, family)
     if family == "pocket":
-        return _pocket(shot, look, max_tokens or 75, count_tokens)
+        return _pocket(shot, look, max_tokens or lexicon.config("prompts")["pocket"]["max_tokens"], count_tokens)
     rules = lexicon.config("prompts")["families"].get(family)
     if rules is None:
         raise BadInput(f"There are no prompts for the family '{family}'.", f"Known are: {', '.join(families())}.")
     slots = _slots(shot, rules, look.get(family) or look["default"])
-    kept, dropped = _fit(slots, rules, max_tokens or rules["max_tokens"], count)
+    limit = max_tokens or rules["max_tokens"]
+    kept, dropped = _fit(slots, rules, limit, count)
     negative = _unique([*_parts(look["negative"]), *rules["negative"]])
-    return Prompt(kept, _fit_list(negative, rules["max_tokens"], count), tuple(dropped))
+    return Prompt(kept, _fit_list(negative, limit, count), tuple(dropped), count(kept), limit, count_tokens is None)
 
 
 def filename(shot: Shot) -> str:
@@ -69,29 +82,6 @@ def slug(text: str, most: int = 40) -> str:
     return "_".join(words)[:most]
 
 
-def estimate_tokens(text: str) -> int:
-    """At least as many tokens as CLIP's tokenizer makes of ordinary English: an over-estimate, for when it is not at hand.
-
-    A short or known word is one token (its vocabulary holds the 40 000 commonest), names and rare words are several.
-    """
-    total = 0
-    for word in re.findall(r"[A-Za-z]+|\d|[^\w\s]|[^\W\d]+|_", text):
-        known = len(word) < 12 and word.lower() in _common()
-        letters = 5 if word.islower() and word.isascii() else 3
-        total += 1 if known else -(-len(word.encode()) // letters)
-    return total
-
-
-def _common() -> frozenset[str]:
-    if not _COMMON:
-        for path in ("lexicon", "prompts", "styles", "pocket"):
-            _COMMON.update(re.findall(r"[a-z]+", str(lexicon.config(path)).lower()))
-    return _COMMON
-
-
-_COMMON: set[str] = set()
-
-
 def _style(name: str) -> dict:
     known = lexicon.config("styles")
     if name.lower() in known:
@@ -99,20 +89,22 @@ def _style(name: str) -> dict:
     raise BadInput(f"There is no style '{name}'.", f"Known are: {', '.join(known)}.")
 
 
-def _pocket(shot: Shot, look: dict, max_tokens: int, count) -> Prompt:
+def _pocket(shot: Shot, look: dict, limit: int, count_tokens) -> Prompt:
     parts = pocket.clauses(pocket.values(shot, look["pocket"]))
-    # Every known word is one token of the model's own, and so is each comma.
-    count, dropped = count or (lambda text: len(re.findall(r"\w+|,", text))), []
-    while len(parts) > 1 and count(", ".join(parts)) > max_tokens:
-        dropped.append(parts.pop(1 if len(parts) > 4 else -1))
-    return Prompt(", ".join(parts), "", tuple(dropped))
+    # Every known word is one token of the model's own, and so, at most, is each comma.
+    count, dropped = count_tokens or (lambda text: len(re.findall(r"\w+|,", text))), []
+    while len(parts) > 2 and count(", ".join(parts)) > limit:
+        dropped.append(parts.pop(-2))  # light, weather, time, place, people; the object and the style stay
+    prompt = ", ".join(parts)
+    return Prompt(prompt, "", tuple(dropped), count(prompt), limit, count_tokens is None)
 
 
 def _slots(shot: Shot, rules: dict, style: str) -> dict[str, list[str]]:
     """slot → phrases."""
     actor = next((p for p in shot.people if p.name == shot.actor), shot.people[0] if shot.people else None)
     looks = _parts(people.describe(actor)) if actor else []
-    company = _company([people.describe(p) for p in shot.people if p is not actor], looks)
+    company = _company([people.describe(p) for p in shot.people if p is not actor and p.kind != "animal"], looks)
+    company += [people.describe(p) for p in shot.people if p is not actor and p.kind == "animal"]
     inside = {} if shot.indoors or not shot.light else {"light": [rules["light"].format(shot.light_colour, shot.light)]}
     weather = lexicon.words("weather_words").get(shot.weather)
     told = f"{shot.setting} {shot.action}"

@@ -7,11 +7,16 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from reverie.language import lexicon, phrases, signals
-from reverie.language.people import Cast, Person, cast, find_characters, load_sheet, present, unnamed
+from reverie.language.casting import find_characters
+from reverie.language.people import Cast, Person, cast, present, unnamed
 from reverie.language.phrases import Thing
 from reverie.language.scenes import Scene
+from reverie.language.sheet import load_sheet
+from reverie.language.tellers import told_by
 
 __all__ = ["Cast", "Person", "Shot", "Thing", "cast", "describe", "describe_all", "find_characters", "load_sheet"]
+
+MOST_PEOPLE = 3  # of a scene: more are not told apart in a picture
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Shot:
 def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None = None, fresh: bool = False) -> Shot:
     """The scene's shot. What it does not say is carried over from the `previous` shot, less so after a break (`fresh`)."""
     words = signals.read(scene.text)
+    everyone = told_by(scene.text, everyone or {})
     settings, times = signals.tally(words, "settings"), signals.tally(words, "times")
     for value, n in signals.tally([w for w in words if w.sentence < 2], "settings").items():
         settings[value] += 0.6 * n  # a scene's first sentences say where it plays
@@ -54,8 +60,8 @@ def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None =
     place = _place(settings, previous, stay, len(words))
     indoors = place in lexicon.word_set("indoors")
     time, flicker = _time(words, times, previous, 0.7 * stay)
-    people = _people(words, everyone or {})
-    action = phrases.action(words, people, everyone or {})
+    people = _people(words, everyone)
+    action = phrases.action(words, people, everyone)
     weather = "" if indoors else _weather(words, previous, place)
     mood = _mood(signals.tally(words, "moods"), place, time, weather)
     light, light_colour = _light(words, time, weather, indoors)
@@ -161,7 +167,7 @@ def _people(words, everyone: Cast) -> list[Person]:
     nameless = [(p, n) for p, n in unnamed(words, taken) if not (seen and p.kind != "group" and n < 2.5)]
     covered = any(p.kind == "group" for p, _ in seen)
     extra = [p for p, _ in nameless if not (covered and p.kind == "group")][:1]
-    return [p for p, _ in seen[:4]] + [phrases.dressed(p, words) for p in extra]
+    return ([p for p, _ in seen[:MOST_PEOPLE]] + [phrases.dressed(p, words) for p in extra])[:MOST_PEOPLE]
 
 
 def _light(words, time: str, weather: str, indoors: bool) -> tuple[str, str]:

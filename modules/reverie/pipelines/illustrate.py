@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reverie import language, media, models, prompt_cache, recipes, settings, storyboard
 from reverie.errors import BadInput, Busy, ModelMissing, NotFound, StoreFailed
+from reverie.language import sheet as cast_sheet
+from reverie.language import tokens
 from reverie.pipelines import Update
 from reverie.pipelines._run import error_of, follow, sampling
 from reverie.studio import make_task
@@ -49,16 +51,24 @@ def run(studio, params: Params) -> Iterator[Update]:
     """Yields plan, then pictures as they are made, then done. Pictures that are there already are kept as they are."""
     started = time.monotonic()
     params = _seeded(params)
-    scenes = rows(params)
+    reading, scenes, gone = _read(params)
     yield Update("plan", data=scenes)
+    for note in [*reading.notes, *prompt_cache.told(out_folder(params), scenes, gone)]:
+        yield Update("note", text=note)
     if params.dry_run:
-        yield Update("done", fraction=1.0, data=_summary(params, scenes, [], 0, started, None))
+        for note in _propose(params, reading):
+            yield Update("note", text=note)
+        yield Update("done", fraction=1.0, data=_summary(params, scenes, [], 0, started, None) | {"changes": prompt_cache.counted(scenes, gone)})
         return
     model = models.find(params.model, studio.settings)
     tasks = [_task(params, model, row) for row in scenes]
     out = out_folder(params)
     with hold(out):
+        for note in cast_sheet.keep(out, reading):
+            yield Update("note", text=note)
+        prompt_cache.follow(out, scenes, params.count, filenames)
         prompt_cache.keep(out, scenes)
+        prompt_cache.record(out, reading.rows)
         session = studio.session(NAME, str(params.text), params.model_dump())
         jobs, row_of = [], {}
         for row, task in zip(scenes, tasks, strict=True):
@@ -72,7 +82,8 @@ def run(studio, params: Params) -> Iterator[Update]:
             yield Update("note", text=f"{kept} of {len(scenes)} scenes are there already.", fraction=0.0)
         failed = yield from _draw(studio, session, jobs, row_of)
         page = storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id)
-    yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, page), "session": session})
+    yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, page), "session": session,
+                                             "changes": prompt_cache.counted(scenes, gone)})
 
 
 def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Iterator[Update]:
@@ -99,13 +110,40 @@ def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Ite
 
 def rows(params: Params) -> list[dict[str, Any]]:
     """The scenes that these params ask for, each with its prompt (the edited one where there is one) and file name."""
-    scenes = language.illustrate_rows(
-        resolve(params.text), chapters=numbers(params.chapters, "chapters"), family=_family(params), style=params.style,
-        characters=resolve(params.characters) if params.characters else None,
+    return _read(params)[1]
+
+
+def _read(params: Params):
+    """(the reading, the rows that are asked for, file names of scenes that are gone since the last run)"""
+    family, out, found = _family(params), out_folder(params), _model(params)
+    counter = tokens.counter(found.path if found else None, family, settings.load().assets)
+    slots: list[tuple[int, int]] = []
+    reading = language.read(
+        resolve(params.text), chapters=numbers(params.chapters, "chapters"), family=family, style=params.style,
+        characters=resolve(params.characters) if params.characters else None, kept=out / cast_sheet.NAME,
+        max_tokens=counter and counter.limit, count_tokens=counter and counter.count,
+        slots=lambda spans: slots.extend(prompt_cache.slots(out, spans)) or slots,
     )
-    scenes = _from(scenes, numbers(params.resume, "resume"))
-    edits = prompt_cache.edits(out_folder(params))
-    return [{**row, **edits.get(row["filename"], {})} for row in scenes]
+    for row, slot in zip(reading.rows, slots, strict=True):
+        row["slot"] = slot
+    gone = prompt_cache.compare(out, reading.rows)
+    count = counter.count if counter else tokens.estimate_tokens
+    for row in reading.rows:
+        if row["edited"]:  # a person's own prompt is never shortened, only counted
+            row["budget"] = row["budget"] | {"tokens": count(row["prompt"]), "dropped": []}
+    return reading, _from(reading.rows, numbers(params.resume, "resume")), gone
+
+
+def _propose(params: Params, reading) -> list[str]:
+    """Keep the character sheet of a dry run; a folder that another run holds, or that cannot be written, is no reason to fail."""
+    out = out_folder(params)
+    if not cast_sheet.is_due(out, reading):
+        return []
+    try:
+        with hold(out):
+            return cast_sheet.keep(out, reading)
+    except StoreFailed as error:
+        return [f"The character sheet was not written: {error}"]
 
 
 def save_prompt(params: Params, filename: str, prompt: str, negative: str = "") -> Path:
@@ -170,16 +208,22 @@ def _seeded(params: Params) -> Params:
     return params if params.seed >= 0 else params.model_copy(update={"seed": secrets.randbelow(2**31)})
 
 
-def _family(params: Params) -> str:
+def _model(params: Params):
+    """The model, or None in a dry run that is without its files."""
     try:
-        return models.find(params.model).family
+        return models.find(params.model)
     except ModelMissing:
         if not params.dry_run:
             raise
-        known = {model.id: model.family for model in models.all()}  # a dry run needs the family only, not the files
-        if params.model not in known:
-            raise
-        return known[params.model]
+        return None
+
+
+def _family(params: Params) -> str:
+    model = _model(params)
+    if model is not None:
+        return model.family
+    known = {model.id: model.family for model in models.all()}  # a dry run needs the family only, not the files
+    return known[params.model] if params.model in known else models.find(params.model).family
 
 
 def _from(scenes: list[dict], start: list[int] | None) -> list[dict]:
@@ -195,11 +239,12 @@ def _from(scenes: list[dict], start: list[int] | None) -> list[dict]:
 
 
 def _task(params: Params, model, row: dict) -> Task:
-    """The seed follows from chapter and scene (16 apart: the most pictures a scene can have), whichever chapters are asked for."""
+    """The seed follows from the chapter and scene that it was first drawn as (16 apart: the most pictures a scene can have)."""
+    chapter, scene = row["slot"]
     return make_task(
         prompt=row["prompt"], negative=row["negative"], engine=params.engine, count=params.count,
         width=params.width or model.width, height=params.height or model.height,
-        seed=(params.seed + 100_000 * row["chapter"] + 16 * row["scene"]) % 2**32, **sampling(model, params),
+        seed=(params.seed + 100_000 * chapter + 16 * scene) % 2**32, **sampling(model, params),
     )
 
 
