@@ -113,7 +113,7 @@ def _row(panels: list[tuple[dict, Path | None]], columns: int, aspect: float) ->
     beside = len(panels) < columns
     cell = (_inner() - GUTTER * (len(panels) - 1)) // len(panels)
     room = (cell - width, shot[1]) if beside else (width, 5 * TEXT + 2 * PAD)
-    texts = [_caption(row, room[0] - 2 * PAD, room[1] - 2 * PAD) for row, _ in panels]
+    texts = [_caption(row, room, TEXT + beside * 8 * (columns - len(panels))) for row, _ in panels]
     below = 0 if beside else max((text.height for text in texts), default=0) + 2 * PAD
     return [
         Item("panel", MARGIN + number * (cell + GUTTER), 0, cell, shot[1] + below, text, None, path, shot)
@@ -121,8 +121,8 @@ def _row(panels: list[tuple[dict, Path | None]], columns: int, aspect: float) ->
     ]
 
 
-def _caption(row: dict[str, Any], width: int, height: int) -> Block:
-    return shape(storyboard.caption(row), width, height, TEXT, TEXT - 4)
+def _caption(row: dict[str, Any], room: tuple[int, int], size: int) -> Block:
+    return shape(storyboard.caption(row), room[0] - 2 * PAD, room[1] - 2 * PAD, size, TEXT - 4)
 
 
 def draw_page(title: str, items: list[Item], number: int, count: int):
@@ -165,8 +165,10 @@ def _draw_panel(page, pen, item: Item) -> None:
         shape("not drawn yet", wide, tall, TEXT).draw(pen, item.x + wide / 2, item.y + tall / 2 - TEXT, GREY, centred=True)
     pen.rectangle((item.x, item.y, item.x + wide - 1, item.y + tall - 1), outline=INK, width=BORDER)
     pen.rectangle((item.x, item.y, right, bottom), outline=INK, width=BORDER)
-    beside = item.width > wide
-    item.text.draw(pen, item.x + PAD + (wide if beside else 0), item.y + PAD + (0 if beside else tall), INK)
+    if item.width > wide:
+        item.text.draw(pen, (item.x + wide + right) / 2, item.y + (tall - item.text.height) / 2, INK, centred=True)
+    else:
+        item.text.draw(pen, item.x + PAD, item.y + tall + PAD, INK)
 
 
 _DRAW = {"title": _draw_title, "heading": _draw_heading, "panel": _draw_panel}
