@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
+from bisect import bisect_right
 from dataclasses import dataclass
 
 # Regular and bold, the first that is installed and has every letter of a text; Pillow's own font (ASCII only) is the last resort.
@@ -39,10 +40,9 @@ def shape(text: str, width: int, height: int, size: int, smallest: int = 0, bold
     Letters that no installed font has become plainer ones or are left out; a word wider than the box is broken.
     """
     family, text = _lettered(" ".join(str(text).split()))
-    for points in range(size, min(smallest or size, size) - 1, -2):
-        block = _block(text, _font(family, points, bold), width, height)
-        if not block.cut:
-            break
+    least = min(smallest or size, size)
+    while (block := _block(text, _font(family, size, bold), width, height)).cut and size > least:
+        size = max(least, int(size * 0.92))
     return block
 
 
@@ -58,25 +58,25 @@ def _block(text: str, font, width: int, height: int) -> Block:
 
 def _wrapped(text: str, font, width: int) -> list[str]:
     lines: list[str] = []
-    line = ""
+    line, used, space = "", 0.0, font.getlength(" ")
     for word in text.split():
-        joined = f"{line} {word}".lstrip()
-        if font.getlength(joined) <= width:
-            line = joined
+        length = font.getlength(word)  # a word at a time: measuring whole lines anew costs several times as much
+        if line and used + space + length <= width:
+            line, used = f"{line} {word}", used + space + length
             continue
         lines += [line] if line else []
-        *whole, line = _broken(word, font, width)
-        lines += whole
+        *whole, line = _broken(word, font, width) if length > width else [word]
+        lines, used = lines + whole, font.getlength(line) if whole else length
     return [*lines, line] if line else lines
 
 
 def _broken(word: str, font, width: int) -> list[str]:
     """A word as pieces that are no wider than `width`; scripts without spaces come as one long word."""
-    pieces = [""]
-    for letter in word:
-        if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
-            pieces.append("")
-        pieces[-1] += letter
+    pieces = []
+    while word:
+        room = max(1, bisect_right(range(1, len(word) + 1), width, key=lambda letters: font.getlength(word[:letters])))
+        pieces.append(word[:room])
+        word = word[room:]
     return pieces
 
 
