@@ -156,7 +156,7 @@ def test_a_scene_without_its_picture_keeps_its_panel(tmp_path, picture):
 
 # film
 
-@pytest.mark.parametrize("size, expected", [((128, 128), (640, 480)), ((96, 160), (432, 768)), ((480, 640), (480, 640)), ((320, 180), (768, 432))])
+@pytest.mark.parametrize("size, expected", [((128, 128), (576, 432)), ((96, 160), (432, 768)), ((480, 640), (432, 576)), ((320, 180), (768, 432))])
 def test_a_film_is_h264_of_the_pictures_shape_and_the_planned_length(tmp_path, picture, short, size, expected):
     rows = [row(image=[picture(*size)])]
     codec, pixels, width, height, frames, seconds = film(tmp_path, rows)

@@ -16,7 +16,7 @@ from reverie import film_plan, media
 from reverie.film_plan import FADE_S, FPS, Clip
 from reverie.lettering import shape
 
-SIZES = ((768, 432), (640, 480), (480, 640), (432, 768))  # pixels, all about as many; square pictures take 640x480
+SIZES = ((768, 432), (576, 432), (432, 576), (432, 768))  # pixels; square pictures take 576x432
 CRF, PRESET, KEYFRAME_S = 20, "superfast", 4  # superfast: half the time of veryfast, some more bytes
 SMPTE170M, LIMITED_RANGE = 6, 1  # the matrix that Pillow's YCbCr has, and the range that players expect
 REPORT_FRAMES = 12  # progress is yielded, and stopping is possible, this often
