@@ -82,5 +82,6 @@ def tell_results(path: Path, say) -> None:
     say(f"\n{len(pictures)} picture{'' if len(pictures) == 1 else 's'}" + (f", {result['failed']} failed" if result.get("failed") else ""))
     for folder in sorted({str(Path(picture).parent) for picture in pictures}):
         say(f"  pictures    {folder}")
-    if result.get("storyboard"):
-        say(f"  storyboard  {result['storyboard']}")
+    for name, key in (("storyboard", "storyboard"), ("book", "epub"), ("comic", "pdf"), ("short film", "animatic")):
+        if result.get(key):
+            say(f"  {name:<11} {result[key]}")

@@ -23,8 +23,9 @@ def tell(summary: dict) -> None:
     """Where the results lie; the run has written the same to storage/outputs/runs/last.json."""
     pictures = summary.get("pictures", [])
     print(f"{len(pictures)} pictures in {summary.get('seconds', 0):.0f} s")
-    if summary.get("storyboard"):
-        print(f"storyboard: {summary['storyboard']}")
+    for name, key in (("storyboard", "storyboard"), ("book", "epub"), ("comic", "pdf"), ("short film", "animatic")):
+        if summary.get(key):
+            print(f"{name}: {summary[key]}")
 
 
 if __name__ == "__main__":

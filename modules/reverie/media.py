@@ -108,3 +108,11 @@ def contact_sheet(paths: list[Path], columns: int = 4, tile: int = 256):
         picture = ImageOps.contain(open_picture(path), (tile - 8, tile - 8))
         sheet.paste(picture, ((number % columns) * tile + 4, (number // columns) * tile + 4))
     return sheet
+
+
+def smaller(image, quality: int = 88) -> tuple[bytes, str]:
+    """A picture's bytes as JPEG (of `quality`) or as PNG, whichever has fewer, and `jpeg` or `png`."""
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    image.save(jpeg, "JPEG", quality=quality, optimize=True, subsampling=0 if quality >= 90 else 2)
+    image.save(png, "PNG", compress_level=6)
+    return min((jpeg.getvalue(), "jpeg"), (png.getvalue(), "png"), key=lambda made: len(made[0]))

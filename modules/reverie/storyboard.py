@@ -52,6 +52,30 @@ def model_label(model: str) -> str:
     return f"{model} (sketch model)" if model in SKETCH_MODELS else model
 
 
+def heading(row: dict[str, Any]) -> tuple[str, str]:
+    """`("Chapter 3", "The Gate")`; the title is empty where it says no more than the number."""
+    numbered, title = f"Chapter {row.get('chapter', '')}".strip(), str(row.get("chapter_title") or "").strip()
+    return numbered, "" if title.casefold() == numbered.casefold() else title
+
+
+def caption(row: dict[str, Any]) -> str:
+    """A line of the text that tells the scene; what happens in it, or where, when it has no words."""
+    for key in ("excerpt", "action", "setting"):
+        if text := " ".join(str(row.get(key) or "").split()):
+            return text[0].upper() + text[1:]
+    return ""
+
+
+def description(row: dict[str, Any]) -> str:
+    """What the picture shows, for those who cannot see it: who does what, where and when."""
+    people = row.get("characters") or []
+    who = people if isinstance(people, str) else " and ".join(people[:2])
+    deed = " ".join(part for part in (who, str(row.get("action") or "")) if part)
+    parts = [deed] + [str(row.get(key) or "") for key in ("setting", "time", "weather")]
+    text = "; ".join(" ".join(part.split()) for part in parts if part.strip())
+    return f"{text[0].upper()}{text[1:]}." if text else f"A picture of scene {row.get('scene', 1)}."
+
+
 def picture_uri(path) -> tuple[str, int, int]:
     """A picture as a WebP data URI between MIN_WIDTH and MAX_WIDTH wide, with its width and height in pixels."""
     from PIL import Image
@@ -81,7 +105,7 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _counts(chapters, rows) -> str:
-    parts = [_plural(len(chapters), "chapter"), _plural(len(rows), "scene"), _plural(sum(len(_images(row)) for row in rows), "picture")]
+    parts = [_plural(len(chapters), "chapter"), _plural(len(rows), "scene"), _plural(sum(len(images(row)) for row in rows), "picture")]
     words = sum(int(row.get("words") or 0) for row in rows)
     return " · ".join(parts + ([_plural(words, "word")] if words else []))
 
@@ -122,19 +146,20 @@ def _scene(row: dict[str, Any]) -> str:
     )
 
 
-def _images(row: dict[str, Any]) -> list[Path]:
+def images(row: dict[str, Any]) -> list[Path]:
+    """The row's pictures that are there."""
     value = row.get("image") or []
     paths = [value] if isinstance(value, (str, os.PathLike)) else value
     return [Path(path) for path in paths if Path(path).is_file()]
 
 
 def _pictures(row: dict[str, Any]) -> str:
-    images = _images(row)
-    if not images:
+    paths = images(row)
+    if not paths:
         return '<div class="pictures"><div class="undrawn">not drawn yet</div></div>'
     where = f"Chapter {_text(row.get('chapter'))}, scene {_text(row.get('scene'))}"
     alt = _text(row.get("action") or row.get("excerpt") or row.get("prompt"))
-    return f'<div class="pictures{" many" if len(images) > 1 else ""}">{"".join(_picture(path, where, alt) for path in images)}</div>'
+    return f'<div class="pictures{" many" if len(paths) > 1 else ""}">{"".join(_picture(path, where, alt) for path in paths)}</div>'
 
 
 def _picture(path: Path, where: str, alt: str) -> str:

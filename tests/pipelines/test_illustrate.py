@@ -52,7 +52,7 @@ def story(tmp_path):
 
 @pytest.fixture
 def params(tmp_path, story):
-    return illustrate.Params(text=str(story), out=str(tmp_path / "out"))
+    return illustrate.Params(text=str(story), out=str(tmp_path / "out"), outputs="storyboard")
 
 
 def run(studio, params, **more):
@@ -186,3 +186,17 @@ def test_one_failing_scene_does_not_stop_the_others_and_all_failing_is_an_error(
     with pytest.raises(EngineFailed, match="It failed"):
         run(studio, params)
     assert time.monotonic() - started < 10
+
+
+def test_book_comic_and_film_lie_beside_the_pictures(studio, params, tmp_path):
+    summary = done(run(studio, params, outputs="", chapters="1"))
+    assert {path.name for path in (tmp_path / "out").glob("my-story.*")} == {"my-story.epub", "my-story.pdf", "my-story.mp4"}
+    assert summary["animatic"].endswith("my-story.mp4") and summary["captions"].endswith("captions.srt")
+    again = run(studio, params, outputs="", chapters="1")
+    assert not [update for update in again if update.kind == "progress"]
+
+
+def test_unknown_outputs_are_told_before_anything_is_drawn(studio, params):
+    with pytest.raises(BadInput, match="'gif' in outputs is unknown"):
+        run(studio, params, outputs="gif")
+    assert not settings.Path(params.out).exists()

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+RESULTS = (("storyboard", "Storyboard"), ("epub", "Book"), ("pdf", "Comic"), ("animatic", "Short film"))
 QUIET_S = 10  # in a pipe, a line of progress at most this often
 
 
@@ -118,9 +119,7 @@ def closing(outcome) -> list[str]:
     lines = [f"{number} picture{'' if number == 1 else 's'} drawn{seconds}" + (f", {kept} kept from before." if kept > 0 else ".")]
     if outcome.failed:
         lines.append(f"{len(outcome.failed)} could not be made (see above); run it again to try only those.")
-    if summary.get("storyboard"):
-        lines.append(f"Storyboard: {summary['storyboard']}")
-    return lines
+    return lines + [f"{label}: {summary[key]}" for key, label in RESULTS if summary.get(key)]
 
 
 def shot_list(rows: list[dict[str, Any]]) -> list[str]:

@@ -17,6 +17,7 @@ class Reading:
     """A book as it was read: a row per scene, its whole cast, and what a kept sheet should learn of it."""
 
     rows: list[dict[str, Any]]
+    texts: dict[tuple[int, int], str]  # (chapter, scene) → its text, of the whole book
     cast: dict[str, Any]          # name → Person, everyone whom pictures can show
     new: dict[str, Any]           # of them those whom no sheet describes
     unseen: set[str]              # people of the kept sheet whom the text does not name any more
@@ -65,7 +66,10 @@ def read(path: Path | str, chapters=None, characters: Path | str | None = None, 
     doubled = [f"{name} is described in two sheets; {characters or 'characters.yaml beside the text'} goes before {kept}." for name in own if name not in sheets]
     new = {name: p for name, p in everyone.items() if name not in sheets}
     notes = [*doubled, *sheet.doubts(own), *(f"{p.name} {p.note}: join them in the sheet, if so." for p in new.values() if p.note)]
-    return Reading(rows, everyone, new, unseen, notes)
+    tongue = book_language(whole[:20000])
+    if tongue not in ("", "en"):
+        notes.append(f"The book seems to be in another language ({tongue}), and the rules that read scenes are English: correct the prompts (they are files) before drawing.")
+    return Reading(rows, {(scene.chapter, scene.scene): scene.text for scene in split}, everyone, new, unseen, notes)
 
 
 def sheet_beside(path: Path | str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Chapters become scenes, scenes become prompts, prompts become pictures and a storyboard."""
+"""Chapters become scenes, scenes become prompts, prompts become pictures, a storyboard, a book and a short film."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reverie import language, media, models, prompt_cache, recipes, settings, st
 from reverie.errors import BadInput, Busy, ModelMissing, NotFound, StoreFailed
 from reverie.language import sheet as cast_sheet
 from reverie.language import tokens
-from reverie.pipelines import Update
+from reverie.pipelines import Update, _editions
 from reverie.pipelines._run import error_of, follow, sampling
 from reverie.studio import make_task
 from reverie.types import Job, Task
@@ -43,6 +43,7 @@ class Params(BaseModel):
     height: int = Field(0, ge=0, le=8192, description="pixels; 0: the model's own", json_schema_extra={"advanced": True})
     seed: int = Field(1, ge=-1, le=2**32 - 1, description="the first scene's seed; -1: a new one", json_schema_extra={"widget": "seed"})
     count: int = Field(1, ge=1, le=16, description="pictures of each scene")
+    outputs: str = Field("", description="what to make of the pictures: some of storyboard, epub, pdf, animatic, or none; empty: all", json_schema_extra={"advanced": True})
     engine: str = Field("diffusers", description="what generates", json_schema_extra={"choices": "engines", "advanced": True})
     out: str = Field("", description="folder of the results; empty: storage/outputs/illustrate/NAME", json_schema_extra={"widget": "path"})
 
@@ -51,6 +52,7 @@ def run(studio, params: Params) -> Iterator[Update]:
     """Yields plan, then pictures as they are made, then done. Pictures that are there already are kept as they are."""
     started = time.monotonic()
     params = _seeded(params)
+    kinds = _editions.chosen(params.outputs)
     reading, scenes, gone = _read(params)
     yield Update("plan", data=scenes)
     for note in [*reading.notes, *prompt_cache.told(out_folder(params), scenes, gone)]:
@@ -58,7 +60,7 @@ def run(studio, params: Params) -> Iterator[Update]:
     if params.dry_run:
         for note in _propose(params, reading):
             yield Update("note", text=note)
-        yield Update("done", fraction=1.0, data=_summary(params, scenes, [], 0, started, None) | {"changes": prompt_cache.counted(scenes, gone)})
+        yield Update("done", fraction=1.0, data=_summary(params, scenes, [], 0, started, {}) | {"changes": prompt_cache.counted(scenes, gone)})
         return
     model = models.find(params.model, studio.settings)
     tasks = [_task(params, model, row) for row in scenes]
@@ -81,8 +83,12 @@ def run(studio, params: Params) -> Iterator[Update]:
         if kept:
             yield Update("note", text=f"{kept} of {len(scenes)} scenes are there already.", fraction=0.0)
         failed = yield from _draw(studio, session, jobs, row_of)
-        page = storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id)
-    yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, page), "session": session,
+        made = {}
+        if "storyboard" in kinds:
+            made["storyboard"] = str(storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id))
+        if not _editions.was_stopped(studio, failed):
+            made |= yield from _editions.make(out, _name(params), _title(params), scenes, reading.texts, kinds)
+    yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, made), "session": session,
                                              "changes": prompt_cache.counted(scenes, gone)})
 
 
@@ -155,8 +161,7 @@ def out_folder(params: Params) -> Path:
     """Where pictures, prompts and storyboard go."""
     if params.out:
         return Path(params.out).expanduser().absolute()
-    source = resolve(params.text)
-    return settings.load().outputs / "illustrate" / (source.stem if source.suffix else source.name)
+    return settings.load().outputs / "illustrate" / _name(params)
 
 
 def resolve(path: str) -> Path:
@@ -275,14 +280,19 @@ def _put_enlarged(source: Path, target: Path) -> None:
         media.write_bytes(target, media.encode_png(larger, recipe))
 
 
-def _title(params: Params) -> str:
+def _name(params: Params) -> str:
+    """Of the results' folder and files: the text's own."""
     source = resolve(params.text)
-    return (source.stem if source.suffix else source.name).replace("-", " ").replace("_", " ").title()
+    return (source.stem if source.is_file() else source.name) or "story"
 
 
-def _summary(params, scenes, failed, kept, started, page) -> dict[str, Any]:
+def _title(params: Params) -> str:
+    return _name(params).replace("-", " ").replace("_", " ").title()
+
+
+def _summary(params, scenes, failed, kept, started, files) -> dict[str, Any]:
     made = [str(path) for row in scenes for path in row.get("image", []) if path.exists()]
     return {
         "scenes": len(scenes), "pictures": made, "kept": kept, "failed": len(failed), "out": str(out_folder(params)),
-        "storyboard": str(page) if page else None, "seconds": round(time.monotonic() - started, 2),
+        "storyboard": None, **files, "seconds": round(time.monotonic() - started, 2),
     }

@@ -13,7 +13,7 @@ from reverie.faces.widgets.form import Form
 from reverie.faces.widgets.run import Runner
 from reverie.faces.widgets.scenes import SceneTable
 
-MAX_INLINE_BYTES = 24 << 20  # a larger storyboard is named, not sent into the notebook
+MAX_INLINE_BYTES = 24 << 20  # a larger result is named, not sent into the notebook
 
 
 class IllustrateTab:
@@ -32,7 +32,7 @@ class IllustrateTab:
         self.upload = ipywidgets.FileUpload(accept=".md,.txt,.markdown", multiple=True, description="Upload a text")
         self.upload.observe(self._uploaded, "value")
         self.board = ipywidgets.HTML()
-        head, self.scheme = look.header("Chapters become scenes, pictures and a storyboard. Read the scenes, change what you like, draw.")
+        head, self.scheme = look.header("Chapters become scenes, pictures, a storyboard, a book and a short film. Read the scenes, change what you like, draw.")
         buttons = ipywidgets.HBox([self.upload, self.read, self.runner.draw, self.runner.cancel])
         buttons.add_class("rv-buttons")
         running = ipywidgets.HBox([self.runner.preview, ipywidgets.VBox([self.runner.words, self.runner.bar])])
@@ -83,14 +83,15 @@ class IllustrateTab:
 
     def _end(self, summary) -> None:
         self.read.disabled = False
-        page = Path(summary["storyboard"]) if summary and summary.get("storyboard") else None
-        if page is None:
-            return
+        found = {key: Path(summary[key]) for key in ("storyboard", "epub", "pdf", "animatic") if summary and summary.get(key)}
+        self.board.value = look.editions(found, MAX_INLINE_BYTES) + (self._storyboard(found["storyboard"]) if "storyboard" in found else "")
+
+    def _storyboard(self, page: Path) -> str:
         place = f'<p class="rv-place">{look.esc(page)}</p>'
         small = page.stat().st_size <= MAX_INLINE_BYTES
         scheme = "light" if self.scheme.value else "dark"
         frame = look.page_frame(page.read_text("utf-8"), f"{page.parent.name}.html", scheme) if small else ""
-        self.board.value = f'<h3 class="rv-chapter">Storyboard</h3>{place}{frame}'
+        return f'<h3 class="rv-chapter">Storyboard</h3>{place}{frame}'
 
     def _uploaded(self, change) -> None:
         files = change["new"]

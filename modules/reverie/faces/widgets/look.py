@@ -66,8 +66,8 @@ def thumbnail(path: Path, width: int = THUMB) -> bytes:
     return buffer.getvalue()
 
 
-def data_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+def data_uri(data: bytes, kind: str = "image/jpeg") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def card(path: Path, caption: str, width: int = THUMB) -> str:
@@ -76,6 +76,24 @@ def card(path: Path, caption: str, width: int = THUMB) -> str:
         f'<figure class="rv-card" title="{esc(path)}"><img alt="{esc(caption)}" src="{data_uri(thumbnail(path, width))}">'
         f"<figcaption>{esc(caption)}</figcaption></figure>"
     )
+
+
+def editions(files: dict[str, Path], most_bytes: int) -> str:
+    """A run's book, comic and film: the film to play here, all to save; what is larger than `most_bytes` is only named."""
+    named = (("animatic", "film", "video/mp4"), ("epub", "book", "application/epub+zip"), ("pdf", "comic", "application/pdf"))
+    film, links, places = "", [], []
+    for key, name, kind in named:
+        path = files.get(key)
+        if path is None:
+            continue
+        places.append(f'<p class="rv-place">{esc(path)}</p>')
+        if path.stat().st_size <= most_bytes:
+            uri = data_uri(path.read_bytes(), kind)
+            links.append(f'<a class="rv-save" download="{esc(path.name)}" href="{uri}">Save the {name}</a>')
+            if key == "animatic":
+                film = f'<video class="rv-film" controls playsinline preload="metadata" style="max-width:100%" src="{uri}"></video>'
+    title = '<h3 class="rv-chapter">Short film and book</h3>' if places else ""
+    return f'{title}{"".join(places)}{film}<p class="rv-links">{" ".join(links)}</p>' if places else ""
 
 
 def chips(values: Iterable[Any]) -> str:

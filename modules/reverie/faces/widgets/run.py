@@ -67,7 +67,7 @@ class Runner:
         self.draw.on_click(lambda _: self.start())
         self.cancel.on_click(lambda _: self.stop())
         self._thread: threading.Thread | None = None
-        self._stopped = threading.Event()
+        self._stopped, self._nothing_to_cancel = threading.Event(), False
 
     @property
     def running(self) -> bool:
@@ -85,6 +85,7 @@ class Runner:
             self.say(str(error), "bad")
             return
         self._stopped.clear()
+        self._nothing_to_cancel = False
         self._busy(True)
         self.say("Starting …")
         self._thread = threading.Thread(target=self._run, args=(params,), name=f"reverie-{self.pipeline.NAME}", daemon=True)
@@ -98,8 +99,7 @@ class Runner:
         self.cancel.disabled = True
         self.say("Stopping …")
         session = kernel_studio().session_of(self._thread)
-        if session:
-            kernel_studio().cancel(session)
+        self._nothing_to_cancel = not (session and kernel_studio().cancel(session))
 
     def _run(self, params) -> None:
         started, summary = time.monotonic(), None
@@ -118,12 +118,12 @@ class Runner:
             self._on_end(summary)
 
     def _follow(self, params) -> dict[str, Any] | None:
-        """Run to the end; the summary, or None when it was stopped before there was anything to stop."""
+        """Run to the end; the summary, or None when it was stopped while no picture was in the making."""
         studio, thread = kernel_studio(), threading.current_thread()
         studio.forget(thread)
         updates = self.pipeline.run(studio, params)
         for update in updates:
-            if self._stopped.is_set() and not studio.session_of(thread):
+            if self._stopped.is_set() and self._nothing_to_cancel:
                 updates.close()
                 return None
             self._show(update)
@@ -147,6 +147,8 @@ class Runner:
             self.say(update.text, "bad")
 
     def _verdict(self, summary, seconds: float) -> tuple[str, str]:
+        if self._stopped.is_set() and summary is None:
+            return "Stopped. What is finished is kept; Draw carries on.", ""
         if self._stopped.is_set():
             number = len((summary or {}).get("pictures", []))
             return f"Stopped. {number} finished picture{'' if number == 1 else 's'} kept; Draw carries on.", ""

@@ -1,0 +1,90 @@
+"""What a run of illustrate makes of its pictures: a book, a comic's pages, a short film. Nothing is made twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+from reverie import __version__, animatic, comic, epub, film_plan, lettering, media, storyboard
+from reverie.errors import BadInput
+from reverie.pipelines import Update
+
+KINDS = ("storyboard", "epub", "pdf", "animatic")
+CAPTIONS = "captions.srt"  # not named as the film is: players would show it over the captions that are in the picture
+_MADE = ".editions.json"   # file name → digest of what it was made from
+_SUFFIX = {"epub": ".epub", "pdf": ".pdf", "animatic": ".mp4"}
+_MAKERS = {"epub": (epub,), "pdf": (comic,), "animatic": (animatic, film_plan)}
+
+
+def chosen(text: str) -> tuple[str, ...]:
+    """`'epub pdf'` → those kinds, in the order of KINDS; all when empty, nothing for `none`. BadInput names an unknown one."""
+    words = re.split(r"[\s,]+", text.strip().lower()) if text.strip() else list(KINDS)
+    for word in words:
+        if word not in (*KINDS, "none"):
+            raise BadInput(f"'{word}' in outputs is unknown.", f"Known are: {', '.join(KINDS)}, none.")
+    return tuple(kind for kind in KINDS if kind in words)
+
+
+def make(
+    out: Path, name: str, title: str, rows: list[dict[str, Any]], texts: dict[tuple[int, int], str], kinds: tuple[str, ...]
+) -> Iterator[Update]:
+    """Make those of `kinds` whose inputs changed; yields progress and gives back kind → path of what is there.
+
+    `rows` are storyboard rows, `texts` each scene's text by (chapter, scene).
+    """
+    digests = {path: media.sha256(path.read_bytes()) for row in rows for path in storyboard.images(row)}
+    build: dict[str, Callable[[Path], Iterator[float]]] = {
+        "epub": lambda path: _at_once(lambda: epub.build(title, rows, texts, path)),
+        "pdf": lambda path: _at_once(lambda: comic.build(title, rows, path)),
+        "animatic": lambda path: animatic.build(title, rows, path),
+    }
+    made = _read(out)
+    for kind in (kind for kind in build if kind in kinds):
+        path = out / f"{name}{_SUFFIX[kind]}"
+        digest = _digest(kind, title, rows, digests, texts if kind == "epub" else {})
+        if not path.exists() or made.get(path.name) != digest:
+            for fraction in build[kind](path):
+                yield Update("progress", text=path.name, fraction=fraction)
+            made[path.name] = digest
+            media.write_text(out / _MADE, json.dumps(made, indent=1, sort_keys=True))
+    files = {kind: out / f"{name}{_SUFFIX[kind]}" for kind in build if kind in kinds}
+    if "animatic" in files:
+        files["captions"] = _captions(out / CAPTIONS, animatic.subtitles(title, rows))
+    return {kind: str(path) for kind, path in files.items() if path.exists()}
+
+
+def was_stopped(studio, jobs: list[str]) -> bool:
+    """Whether one of these jobs was cancelled: nobody waits for a film then."""
+    return any(studio.store.jobs.get(job).state == "cancelled" for job in jobs)
+
+
+def _at_once(work: Callable[[], Any]) -> Iterator[float]:
+    """Work of a second or two, that does not tell how far it is."""
+    yield 0.0
+    work()
+
+
+def _captions(path: Path, text: str) -> Path:
+    if not path.exists() or path.read_text("utf-8", "replace") != text:
+        media.write_text(path, text)
+    return path
+
+
+def _digest(kind: str, title: str, rows, digests: dict[Path, str], texts) -> str:
+    """Of all that a file is made from: words, pictures, and the code that makes it."""
+    told = [
+        [row.get("chapter"), row.get("scene"), row.get("words"), storyboard.heading(row), storyboard.caption(row), storyboard.description(row),
+         [digests[path] for path in storyboard.images(row)]]
+        for row in rows
+    ]
+    code = [media.sha256(Path(module.__file__).read_bytes()) for module in (*_MAKERS[kind], lettering)]
+    return media.sha256(json.dumps([__version__, code, title, told, sorted(texts.items())]).encode())
+
+
+def _read(out: Path) -> dict[str, str]:
+    try:
+        return json.loads((out / _MADE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
