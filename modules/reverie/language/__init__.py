@@ -66,7 +66,7 @@ def read(path: Path | str, chapters=None, characters: Path | str | None = None, 
     doubled = [f"{name} is described in two sheets; {characters or 'characters.yaml beside the text'} goes before {kept}." for name in own if name not in sheets]
     new = {name: p for name, p in everyone.items() if name not in sheets}
     notes = [*doubled, *sheet.doubts(own), *(f"{p.name} {p.note}: join them in the sheet, if so." for p in new.values() if p.note)]
-    tongue = book_language(whole[:20000])
+    tongue = book_language(whole)
     if tongue not in ("", "en"):
         notes.append(f"The book seems to be in another language ({tongue}), and the rules that read scenes are English: correct the prompts (they are files) before drawing.")
     return Reading(rows, {(scene.chapter, scene.scene): scene.text for scene in split}, everyone, new, unseen, notes)
