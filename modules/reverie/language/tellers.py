@@ -10,7 +10,7 @@ from reverie.language import lexicon
 from reverie.language.mentions import Mention
 from reverie.language.people import NARRATOR, Cast, Person, colour_of
 
-_BEGAN = re.compile(r"\s+(?:then\s+)?(?:began|told|started|commenced|continued|resumed)\s+(?:to tell\s+)?(?:us\s+)?(?:his|her|the|this|that)\s+(?:story|tale|account|narrative)\b")
+_BEGAN = re.compile(r"(?<=\S)\s{1,3}(?:then\s+)?(?:began|told|started|commenced|continued|resumed)\s+(?:to tell\s+)?(?:us\s+)?(?:his|her|the|this|that)\s+(?:story|tale|account|narrative)\b")
 _I_AM = re.compile(r"\b(?:[Mm]y (?:full |Christian |real )?name (?:is|was)|[Cc]all me|[Tt]hey call(?:ed)? me|I (?:am|was) called)\s+[“\"‘']?([A-Z][a-zß-ÿ]+(?: [A-Z][a-zß-ÿ]+)?)")
 
 
