@@ -71,9 +71,12 @@ def is_rights(text: str) -> bool:
 
 
 def is_list(text: str) -> bool:
-    """Whether a text is a table of contents: three lines or more, nearly all of them numbered or with a page number."""
+    """Whether a text is a table of contents: nearly all its lines are numbered or end with a page, or all name chapters."""
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    return 3 <= len(lines) <= 400 and sum(bool(_ENTRY.fullmatch(line)) for line in lines) >= 0.7 * len(lines)
+    if not lines or len(lines) > 400:
+        return False
+    entries = sum(bool(_ENTRY.fullmatch(line)) for line in lines)
+    return len(lines) >= 3 and entries >= 0.7 * len(lines) or entries == len(lines) and all(line.lower().startswith("chapter ") for line in lines)
 
 
 def without_licence(text: str) -> str:
