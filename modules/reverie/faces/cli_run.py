@@ -30,6 +30,7 @@ EXAMPLES = {
 # What `illustrate --json` promises of each scene; `images` follows for those that are drawn.
 SCENE_KEYS = (
     "chapter", "chapter_title", "scene", "words", "characters", "setting", "time", "mood", "action", "prompt", "negative", "filename",
+    "budget", "span", "change", "edited",
 )
 _NUMBERS = re.compile(r"\d+(-\d+)?,?")
 
