@@ -37,6 +37,11 @@ class Settings:
         return self.storage / "outputs"
 
     @property
+    def wildcards(self) -> list[Path]:
+        """Where `__name__` in a prompt looks for `name.txt`: the user's own first."""
+        return [self.storage / "wildcards", self.assets / "wildcards"]
+
+    @property
     def database(self) -> Path:
         return self.storage / "reverie.sqlite3"
 

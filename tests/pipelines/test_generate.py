@@ -68,3 +68,11 @@ def test_stopping_the_iteration_cancels_what_is_left(studio):
     updates.close()
     states = [job.state for job in studio.store.jobs.find()]
     assert len(states) == 3 and states.count("cancelled") >= 2
+
+
+def test_a_prompt_with_choices_makes_pictures_with_prompts_of_their_own(studio):
+    made = [u.data for u in run(studio, prompt="a {red|blue|green} house, __time__", count=12, seed=1) if u.kind == "picture"]
+    assert len(made) == 12 and len({recipe["prompt"] for recipe in made}) > 4
+    assert not any(sign in recipe["prompt"] for recipe in made for sign in "{|_")
+    again = [u.data["prompt"] for u in run(studio, prompt="a {red|blue|green} house, __time__", count=12, seed=1) if u.kind == "picture"]
+    assert again == [recipe["prompt"] for recipe in made]

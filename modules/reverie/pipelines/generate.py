@@ -10,7 +10,7 @@ from typing import Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reverie import engines, media, models
+from reverie import engines, media, models, wildcards
 from reverie.errors import BadInput
 from reverie.pipelines import Update
 from reverie.pipelines._run import error_of, follow, sampling
@@ -25,7 +25,7 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    prompt: str = Field("", description="what to draw", json_schema_extra={"widget": "textarea"})
+    prompt: str = Field("", description="what to draw; {red|blue} and __name__ choose", json_schema_extra={"widget": "textarea"})
     negative: str = Field("", description="what to keep out", json_schema_extra={"widget": "text"})
     model: str = Field("pocket", description="model id, folder or .safetensors file", json_schema_extra={"choices": "models"})
     size: str = Field("", description="width x height in pixels, such as 512x512; empty: the model's own")
@@ -79,14 +79,18 @@ def plan(studio, params: Params) -> list[Task]:
     seed = params.seed if params.seed >= 0 else secrets.randbelow(2**31)
     inputs = (studio.take_in(Path(params.init).expanduser()),) if params.init else ()
     common = dict(
-        prompt=params.prompt, negative=params.negative, engine=params.engine, width=width, height=height,
+        engine=params.engine, width=width, height=height,
         kind="img2img" if inputs else "txt2img", denoise=params.strength if inputs else 1.0, inputs=inputs, **sampling(model, params),
     )
     engines.check_name(params.engine)
-    return [
-        make_task(**common, seed=(seed + first) % 2**32, count=min(MAX_BATCH, params.count - first))
-        for first in range(0, params.count, MAX_BATCH)
-    ]
+    words = params.prompt, params.negative
+    at_once = 1 if any(map(wildcards.has, words)) else MAX_BATCH  # with choices, every picture has a prompt of its own
+    tasks = []
+    for first in range(0, params.count, at_once):
+        own = (seed + first) % 2**32
+        prompt, negative = (wildcards.resolve(text, own, studio.settings.wildcards) for text in words)
+        tasks.append(make_task(**common, prompt=prompt, negative=negative, seed=own, count=min(at_once, params.count - first)))
+    return tasks
 
 
 def _size(params: Params, model) -> tuple[int, int]:
