@@ -1,12 +1,13 @@
 """Trains `pocket`, the embedded text-to-image model, from nothing on pictures that the project draws itself.
 
 Examples:
-  python scripts/train_pocket.py --stage all --minutes 90          # data, autoencoder, grader, unet and CLIP
+  python scripts/train_pocket.py --stage all --minutes 90          # data, autoencoder, unet, decoder, grader, CLIP
   python scripts/train_pocket.py --stage unet --minutes 80 --resume
   python scripts/train_pocket.py --stage unet --minutes 30 --from assets   # goes on from the committed weights
+  python scripts/train_pocket.py --stage decoder --minutes 5 --publish     # sharpens the pictures, keeps the unet
   python scripts/train_pocket.py --stage unet --minutes 15 --device cuda --batch 256 --from assets
-Stages read and write storage/pocket-data and storage/pocket-run, which git ignores; --publish puts the unet stage's
-checkpoints into assets/models/pocket as well.
+Stages read and write storage/pocket-data and storage/pocket-run, which git ignores; --publish puts the unet's
+checkpoints and the decoder into assets/models/pocket as well.
 """
 import argparse
 import ctypes
@@ -101,6 +102,16 @@ def stage_vae(args, minutes, whole: bool = True) -> None:
 def stage_decoder(args, minutes) -> None:
     """Trains the autoencoder's decoder on; the latents, and with them the unet, stay as they are."""
     stage_vae(args, minutes, whole=False)
+    there = RUN / "pipeline" if args.start != "assets" and (RUN / "pipeline").exists() else networks.MODEL
+    unet, text, _ = networks.load_parts(there)
+    args.start = "nothing"                                       # the autoencoder is this run's now
+    for folder in folders(args):
+        networks.save_pipeline(unet, text, trained_vae(args), folder)
+
+
+def folders(args) -> list[Path]:
+    """Where finished pipelines go."""
+    return [RUN / "pipeline", *([networks.MODEL] if args.publish else [])]
 
 
 def workers_for(args) -> int:
@@ -136,8 +147,7 @@ def stage_unet(args, minutes) -> None:
     if resuming:
         state.load(checkpoint)
         say(f"goes on from step {int(state.clock[0])}, {float(state.clock[1]):.0f} s")
-    folders = [RUN / "pipeline", *([networks.MODEL] if args.publish else [])]
-    saver = train_unet.Saver(RUN, vae, folders, minutes)
+    saver = train_unet.Saver(RUN, vae, folders(args), minutes)
     train_unet.train(minutes, state, nets, saver, args.device, args.batch)
 
 
@@ -173,7 +183,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=48000, help="drawings of the data stage")
     parser.add_argument("--batch", type=int, default=16, help="pictures per step of the unet stage")
     parser.add_argument("--word-seconds", type=float, default=60, help="head start of a new text encoder")
-    parser.add_argument("--publish", action="store_true", help="write checkpoints into assets/models/pocket too")
+    parser.add_argument("--publish", action="store_true", help="write the pipeline into assets/models/pocket too")
     args = parser.parse_args()
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
