@@ -168,9 +168,9 @@ def test_a_film_is_h264_of_the_pictures_shape_and_the_planned_length(tmp_path, p
 
 
 def test_scenes_last_as_their_words_and_their_caption_need():
-    assert film_plan.seconds_for(0, "") == 3.0
-    assert film_plan.seconds_for(500, "") == 5.0
-    assert film_plan.seconds_for(5000, "") == 8.0
+    assert film_plan.seconds_for(0, "") == 2.5
+    assert film_plan.seconds_for(500, "") == 3.75
+    assert film_plan.seconds_for(5000, "") == 6.0
     assert film_plan.seconds_for(10, "word " * 15) == 5.0
 
 
@@ -189,7 +189,7 @@ def test_captions_have_the_films_times(picture):
     clips = film_plan.clips("A", rows)
     assert [clip.start for clip in clips[1:]] == [clip.end - film_plan.FADE_S for clip in clips[:-1]]
     times = re.findall(r"(\d\d:\d\d:\d\d,\d{3}) --> (\d\d:\d\d:\d\d,\d{3})\n(.+)", animatic.subtitles("A", rows))
-    assert times == [("00:00:02,500", "00:00:05,000", "She read on, and on."), ("00:00:07,500", "00:00:10,000", "Then.")]
+    assert times == [("00:00:02,500", "00:00:04,500", "She read on, and on."), ("00:00:06,500", "00:00:08,500", "Then.")]
 
 
 def test_a_scene_without_its_picture_is_not_in_the_film(tmp_path, picture):

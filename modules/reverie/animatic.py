@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator
@@ -56,12 +57,22 @@ def _encode(clips: list[Clip], size: tuple[int, int], path: Path) -> Iterator[fl
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
+        context.thread_count = 2
         context.colorspace, context.color_range = SMPTE170M, LIMITED_RANGE
-        for number, planes in enumerate(_frames(clips, size, total)):
+        for number, planes in enumerate(_ahead(_frames(clips, size, total))):
             container.mux(stream.encode(_video_frame(planes, size, number)))
             if number % REPORT_FRAMES == 0:
                 yield number / total
         container.mux(stream.encode())
+
+
+def _ahead(frames):
+    """The same frames, the next one already being made while this one is encoded."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = pool.submit(next, frames, None)
+            yield frame
 
 
 def _video_frame(planes, size: tuple[int, int], number: int):

@@ -13,8 +13,8 @@ FPS = 24
 FADE_S = 0.5
 CARD_S = 2.75
 READING_WPM = 200  # a usual pace of silent reading
-PACE = 30  # times faster than reading: a scene of 400 words, two minutes to read, stands for 4 s
-SCENE_S = (3.0, 8.0)  # shorter is not seen, longer is not watched
+PACE = 40  # times faster than reading: a scene of 400 words, two minutes to read, stands for 3 s
+SCENE_S = (2.5, 6.0)  # shorter is not seen, longer is not watched
 TIGHTEST = 1.0 / 1.16  # the closest view, as a part of the widest
 CAPTION_LETTERS = 92  # two lines
 # Camera moves: where the view is (across and down, 0..1 of the free room; size as a part of the widest) first and last.
