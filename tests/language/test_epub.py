@@ -272,8 +272,9 @@ def test_broken_markup_takes_no_time_that_grows_with_its_square(junk):
     assert time.process_time() - start < 5
 
 
+# No links in here: a page of little but links is a list of contents, and left out.
 words = st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyzäéñß"), min_size=2, max_size=8)
-inline = st.sampled_from(["{}", "<i>{}</i>", "<b>{} </b>", "<span class='x'>{}</span>", "{}<br/>", "\n {}", "<a href='x.html'>{}</a>", "<small>{}</small>"])
+inline = st.sampled_from(["{}", "<i>{}</i>", "<b>{} </b>", "<span class='x'>{}</span>", "{}<br/>", "\n {}", "<small>{}</small>"])
 paragraph = st.lists(st.tuples(inline, words).map(lambda pair: pair[0].format(pair[1])), min_size=1, max_size=6).map(" ".join)
 block = st.sampled_from(["<p>{}</p>", "<div>{}</div>", "<blockquote><p>{}</p></blockquote>", "<div><p>{}</p></div>", "<ul><li>{}</li></ul>", "<hr/><p>{}", "<p>{}"])
 
