@@ -66,7 +66,7 @@ def test_same_picture_at_every_size(style):
         a, b = np.asarray(small, float), np.asarray(large.reduce(4), float)
         assert (a == np.asarray(again)).all()
         assert np.abs(a - b).mean() < 16
-        assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > .9
+        assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > .88
 
 
 def test_aspect_gives_multiples_of_eight():

@@ -19,7 +19,7 @@ LIGHT_RGB = {"yellow": (255, 222, 50), "orange": (250, 136, 22), "red": (220, 38
 CENTRE = {"left": .25, "middle": .5, "right": .75}           # of the object group, in picture widths
 SLOTS = {"left": (.58, .74, .9), "middle": (.11, .89, .24), "right": (.1, .26, .42)}   # of the people's feet
 BACKDROPS = 3                                                # ways to draw each place
-GROUP = .46                                                  # widest group, in picture widths (heights if portrait)
+GROUP = .5                                                   # widest group, in picture widths (heights if portrait)
 
 
 def colours() -> dict[str, tuple[int, int, int]]:
@@ -37,11 +37,11 @@ def layout(count: int, height: float, ratio: float, room: float) -> list[tuple[f
     if count == 1:
         h = min(height, room / ratio)
         return [(0, 0, h)]
-    h = height * (.74, .62, .52)[count - 2]
+    h = height * (.8, .68, .58)[count - 2]
     if count * h * ratio * 1.12 <= room:
         step = max(h * ratio * 1.12, min(.12, room / count))
         return [(step * (i - (count - 1) / 2), -.03 * (i % 2), h) for i in range(count)]
-    h = min(height * .62, .22, room / 2 / ratio / 1.06)
+    h = min(height * .66, .25, room / 2 / ratio / 1.06)
     step, up = max(h * ratio * 1.06, .14), h * .97
     if count == 2:
         h = min(height * .74, room * .62 / ratio)
@@ -63,6 +63,7 @@ def draw_group(pen, scene, rng, rgb):
         if not pen.wire:
             pen.ell(x + dx + .015, y + dy, h * ratio * .52, .018, scale((90, 86, 92), dim), line=0)
         shape(pen.at(x + dx, y + dy, h, flip), rgb)
+        pen.mark("object", x + dx, y + dy - h / 2, h * ratio / 2, h / 2)
 
 
 def draw_people(pen, scene, rng, rgbs):
@@ -75,10 +76,16 @@ def draw_people(pen, scene, rng, rgbs):
         if not pen.wire:
             pen.ell(x + .01, y, .08, .014, scale((84, 80, 88), .45), line=0)
         person(pen, x, y, who, varied(rgbs[who.colour], rng), rng)
+        pen.mark("person", x, y - .2, .1, .2)
 
 
 def draw(scene, size: int = 128, seed: int = 0, aspect: float = 1.0) -> Image.Image:
     """The scene as an RGB picture `size` pixels high; scene and seed decide it, at every size."""
+    return draw_marked(scene, size, seed, aspect)[0]
+
+
+def draw_marked(scene, size: int = 128, seed: int = 0, aspect: float = 1.0) -> tuple[Image.Image, list]:
+    """The drawing, and where its objects, people and light are: (kind, left, top, right, bottom) in picture heights."""
     width = max(8, round(size * aspect / 8) * 8)
     rows = PIXEL_ROWS if scene.style == "pixel art" else size
     pen = Pen(scene.style, scene.time, rows * 2, 2 * max(4, round(width * rows / size)))
@@ -86,7 +93,7 @@ def draw(scene, size: int = 128, seed: int = 0, aspect: float = 1.0) -> Image.Im
     rngs["place"] = random.Random(f"{seed % BACKDROPS}/{scene.place}")
     rgbs = colours()
     side = {"left": (.7, .85), "middle": (.15, .85), "right": (.15, .3)}[scene.position]
-    light_xy = (pen.w * rngs["light"].choice(side), rngs["light"].uniform(.15, .19))
+    light_xy = (pen.w * rngs["light"].choice(side), rngs["light"].uniform(.17, .2))
     light_rgb = LIGHT_RGB.get(scene.light_colour, (255, 255, 255))
     indoors = scene.place in INDOORS
     env = Env(pen, scene, rngs["place"], light_xy, light_rgb, indoors)
@@ -103,8 +110,8 @@ def draw(scene, size: int = 128, seed: int = 0, aspect: float = 1.0) -> Image.Im
     a = np.asarray(small)
     out = np.clip(FINISH[scene.style](pen, a, seed), 0, 255).astype(np.uint8)
     if scene.style == "pixel art":
-        return pixelate(Image.fromarray(np.ascontiguousarray(out)), width, size)
-    return Image.fromarray(np.ascontiguousarray(out))
+        return pixelate(Image.fromarray(np.ascontiguousarray(out)), width, size), pen.marks
+    return Image.fromarray(np.ascontiguousarray(out)), pen.marks
 
 
 def sheet(n: int, seed: int, style: str | None, size: int = 192) -> Image.Image:

@@ -91,6 +91,11 @@ class Pen:
         self.wire = style == "wireframe"
         self.im = Image.new("RGBA", (width, size), (*self.back, 255))
         self.d = ImageDraw.Draw(self.im)
+        self.marks = []
+
+    def mark(self, kind, x, y, rx, ry):
+        """Notes what lies about (x, y): (kind, left, top, right, bottom)."""
+        self.marks.append((kind, *(round(v, 3) for v in (x - rx, y - ry, x + rx, y + ry))))
 
     def fill(self, c, spot):
         return (*self.tone(self, c, spot), SPOT_ALPHA if spot else 255)

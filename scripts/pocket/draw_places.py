@@ -51,6 +51,7 @@ def ridge(env, base, amp, n, colour, bottom=1.0, line=.7):
 def light_disc(env, x, y, r):
     """Sun with rays, or a crescent moon."""
     p, c = env.p, env.light_rgb
+    p.mark("light", x, y, 1.3 * r, 1.3 * r)
     if env.scene.light == "sun":
         for i in range(12):
             a = i * math.tau / 12
@@ -98,7 +99,7 @@ def sky(env):
             x, y = env.rng.uniform(0, env.w), env.rng.uniform(.36, .5)
             p.poly([(x - .2, y), (x, y - .012), (x + .2, y), (x, y + .01)], mix(env.low, (255, 235, 205), .5), line=0)
     if env.scene.light:
-        light_disc(env, *env.light_xy, .085)
+        light_disc(env, *env.light_xy, .1)
     clouds(env)
 
 

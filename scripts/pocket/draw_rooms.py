@@ -29,7 +29,7 @@ def pane(env, x0, y0, x1, y1, arch=False, lit=False, frame=(110, 80, 54)):
             p.ell(env.rng.uniform(x0 + .01, x1 - .01), env.rng.uniform(y0 + .03, y1 - .06), .005, .005, (240, 240, 255), line=0)
     p.poly([(x0, y1), (x0, y1 - .045), (cx, y1 - .07), (x1, y1 - .03), (x1, y1)], scale(env.low, .5), line=.4)
     if lit and env.scene.light:
-        light_disc(env, cx, y0 + (y1 - y0) * .42, min(.062, r * .5))
+        light_disc(env, cx, y0 + (y1 - y0) * .42, min(.075, r * .6))
     if not (lit and env.scene.light):
         p.line([(cx, y0), (cx, y1)], c, .012)
         p.line([(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2)], c, .012)
@@ -186,7 +186,7 @@ def cave(env):
         for _ in range(8):
             p.ell(x + rng.uniform(-.12, .12), .3 + rng.uniform(-.12, .12), .005, .005, (240, 240, 255), line=0)
     if env.scene.light:
-        light_disc(env, x, .3, .062)
+        light_disc(env, x, .3, .075)
     floor = env.c((132, 114, 100))
     p.poly([(-.02, .66), (env.w * .2, .63), (env.w * .5, .64), (env.w * .8, .62), (env.w + .02, .66), (env.w + .02, 1.02),
             (-.02, 1.02)], floor)

@@ -57,16 +57,20 @@ class Grader(nn.Module):
         super().__init__()
         self.body = nn.Sequential(halved(3, 24), halved(24, 48), Residual(48), halved(48, 96), Residual(96),
                                   halved(96, 128), Residual(128), nn.Conv2d(128, 40, 1, bias=False), nn.BatchNorm2d(40),
-                                  nn.ReLU(), nn.Flatten(), nn.Dropout(.1), nn.Linear(40 * 64, 192), nn.ReLU())
-        self.heads = nn.ModuleDict({name: nn.Linear(192, len(values)) for name, values in HEADS.items()})
+                                  nn.ReLU())
+        self.where = nn.Sequential(nn.Flatten(), nn.Dropout(.1), nn.Linear(40 * 64, 192), nn.ReLU())
+        self.what = nn.Sequential(nn.Conv2d(40, 192, 3, padding=1, bias=False), nn.BatchNorm2d(192), nn.ReLU(),
+                                  nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        self.heads = nn.ModuleDict({name: nn.Linear(2 * 192, len(values)) for name, values in HEADS.items()})
 
     def views(self, pictures: torch.Tensor) -> torch.Tensor:
         """What is seen where: [b, 40, 8, 8]."""
-        return self.body[:10](pictures)
+        return self.body(pictures)
 
     def forward(self, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logits [b, values] by attribute."""
-        state = self.body(pictures)
+        views = self.body(pictures)
+        state = torch.cat([self.where(views), self.what(views)], 1)
         return {name: head(state) for name, head in self.heads.items()}
 
 

@@ -70,16 +70,17 @@ def rate_at(step: int, share: float) -> float:
     return RATE * min(1.0, (step + 1) / WARM, max(0.0, (1 - share) / DECAY))
 
 
-def coarse_to_fine(error: torch.Tensor) -> torch.Tensor:
-    """Squared error of [b, c, h, w], and again of its pooled copies; the best prediction stays the same."""
-    return error.square().mean() + sum(weight * F.avg_pool2d(error, side).square().mean()
-                                       for side, weight in COARSE.items())
+def coarse_to_fine(error: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Squared error of [b, c, h, w] weighted by [b, 1, h, w], and again of its pooled copies."""
+    return (error.square() * weights).mean() + sum(
+        share * (F.avg_pool2d(error, side).square() * F.avg_pool2d(weights, side)).mean()
+        for side, share in COARSE.items())
 
 
 def batch_loss(nets, scenes, latents, alphas, chance, step: int, batch: int, device: str):
     """Error of the velocity over one fresh batch, and of what the unet's middle expects the grader to see."""
     rng, numbers, generator = chance
-    latents, views = latents
+    latents, views, weights = latents
     rows = numbers.integers(0, len(latents), batch)
     clean = torch.from_numpy(latents[rows]).to(device, torch.float32)
     steps = noise_steps(batch, alphas, generator)
@@ -92,8 +93,10 @@ def batch_loss(nets, scenes, latents, alphas, chance, step: int, batch: int, dev
         states = nets["text"](ids).last_hidden_state
         out = nets["unet"](x.contiguous(memory_format=torch.channels_last), steps, states).sample
         seen = nets["guide"](nets.middle.pop())
-    guide = F.mse_loss(seen.float(), torch.from_numpy(views[rows]).to(device, torch.float32))
-    return coarse_to_fine(out.float() - wanted) + GUIDE * guide
+    matter = torch.from_numpy(weights[rows][:, None]).to(device)
+    error = seen.float() - torch.from_numpy(views[rows]).to(device, torch.float32)
+    guide = (error.square() * F.avg_pool2d(matter, 2)).mean()
+    return coarse_to_fine(out.float() - wanted, matter) + GUIDE * guide
 
 
 def bundle(unet, text_encoder, device: str = "cpu") -> nn.ModuleDict:
@@ -122,7 +125,8 @@ def work(worker: int, wait, state: State, configs, minutes: float, batch: int, d
     nets = state.bind(from_configs(*configs) if nets is None else nets, worker).train()
     optimizer, scenes = state.optimizer(worker), Scenes()
     scenes.refresh()
-    latents, alphas = (scenes.latents(), scenes.views()), networks.alphas(device)
+    weights = scenes.weights()
+    latents, alphas = (scenes.latents(), scenes.views(), weights / weights.mean()), networks.alphas(device)
     seed = random.Random(f"{worker}/{int(state.clock[0])}").getrandbits(32)
     chance = random.Random(seed), np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     shown, losses, before = float(state.clock[1]), [], time.time()
