@@ -75,6 +75,8 @@ def draw_set(n: int, folder: Path = FOLDER, workers: int = 2, log=print) -> None
     meta, wanted = folder / "meta.json", {"n": n, "size": SIZE, "code": _code()}
     if not meta.exists() or json.loads(meta.read_text(encoding="utf-8")) != wanted:
         shutil.rmtree(folder / "blocks", ignore_errors=True)
+        for mark in folder.glob("*.key"):
+            mark.unlink()
     (folder / "blocks").mkdir(parents=True, exist_ok=True)
     path = folder / "pictures.u8"
     size = n * SIZE * SIZE * 3
