@@ -98,7 +98,8 @@ def ask(*command: str, within_s: float = SHORT_S) -> str:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=within_s)
     except subprocess.TimeoutExpired:
-        raise Halt(f"{command[0]} does not answer within {within_s} s. Call this again when the machine is less busy.") from None
+        later = "Call this again when the machine is less busy."
+        raise Halt(f"{command[0]} does not answer within {within_s} s. {later}") from None
     if answer.returncode:
         raise Halt(f"{command[0]} does not start: {answer.stderr.strip()[-300:]}")
     return answer.stdout

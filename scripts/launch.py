@@ -54,8 +54,9 @@ def answers(within_s: float = ANSWER_S) -> str:
 
     command = [sys.executable, "-m", "reverie.engines.worker"]
     env = {**os.environ, "PYTHONPATH": str(settings.load().root / "modules")}
+    quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within_s, env=env)
+        done = subprocess.run(command, **quiet, timeout=within_s, env=env)
     except subprocess.TimeoutExpired:
         later = "Run this cell again when the machine is less busy."
         raise EngineFailed(f"The engine's worker does not answer within {within_s} s.", later) from None

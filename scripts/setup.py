@@ -68,7 +68,7 @@ def _describe(python: str, pip: tuple[str, ...], ours: bool) -> Target:
 
 
 def is_ours(venv: Path) -> bool:
-    """Whether nobody else keeps things in this environment: it is .venv, setup.py made it, or there is nothing in it yet."""
+    """Whether nobody else keeps things in this environment: it is .venv, setup.py made it, or nothing is in it yet."""
     if not venv.exists() or not any(venv.iterdir()) or venv.resolve() == (ROOT / ".venv").resolve():
         return True
     told = venv / "pyvenv.cfg"
@@ -100,7 +100,8 @@ def make_venv(venv: Path) -> Target:
         command = [sys.executable, "-m", "venv", *options, str(venv)]
     code, lines = run(command, SHORT_S)
     if code:
-        step = f"On Debian and Ubuntu: sudo apt install python{minor}-venv." if ours else "Give another folder: --venv PATH."
+        debian = f"On Debian and Ubuntu: sudo apt install python{minor}-venv."
+        step = debian if ours else "Give another folder: --venv PATH."
         raise failed(f"The virtual environment {venv} could not be made ready.", lines, step)
     return _describe(str(python), pip, ours)
 

@@ -52,7 +52,8 @@ def test_a_check_that_breaks_is_a_finding_too(here):
 
     finding = cli_doctor._try(check_card, here)
     assert not finding.ok and finding.next_step
-    assert (finding.name, finding.found) == ("card", "could not be looked at (CUDA driver initialization failed, you might not have a card)")
+    assert finding.name == "card"
+    assert finding.found == "could not be looked at (CUDA driver initialization failed, you might not have a card)"
 
 
 def test_a_foreign_database_is_a_warning(here):

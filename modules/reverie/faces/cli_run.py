@@ -146,8 +146,8 @@ class Outcome:
     def rows(self) -> list[dict[str, Any]]:
         """For --json: the planned scenes with their pictures, or one row per picture."""
         if self.plan and "scene" in self.plan[0]:
-            images = {row["filename"]: [str(path) for path in row.get("image", ()) if path.exists()] for row in self.plan}
-            drawn = {filename: paths for filename, paths in images.items() if paths}
+            images = {row["filename"]: [path for path in row.get("image", ()) if path.exists()] for row in self.plan}
+            drawn = {filename: list(map(str, paths)) for filename, paths in images.items() if paths}
             return [
                 {key: row.get(key) for key in SCENE_KEYS}
                 | ({"images": drawn[row["filename"]]} if row.get("filename") in drawn else {})

@@ -7,9 +7,16 @@ import shutil
 from pathlib import Path
 
 KINDS = {
-    "pictures": ("outputs/pictures",), "storyboards": ("outputs/illustrate",), "other outputs": ("outputs",), "models": ("models",),
-    "start pictures": ("inputs",), "uploads": ("uploads",), "wildcards": ("wildcards",),
-    "database": ("reverie.sqlite3", "reverie.sqlite3-wal", "reverie.sqlite3-shm"), "logs and caches": ("logs", "cache"), "other": (".",),
+    "pictures": ("outputs/pictures",),
+    "storyboards": ("outputs/illustrate",),
+    "other outputs": ("outputs",),
+    "models": ("models",),
+    "start pictures": ("inputs",),
+    "uploads": ("uploads",),
+    "wildcards": ("wildcards",),
+    "database": ("reverie.sqlite3", "reverie.sqlite3-wal", "reverie.sqlite3-shm"),
+    "logs and caches": ("logs", "cache"),
+    "other": (".",),
 }
 
 
@@ -38,8 +45,8 @@ def nearest(path: Path) -> Path:
 def _count(place: Path, seen: set[tuple[int, int]]) -> tuple[int, int]:
     """Files and bytes under `place`; hard links and what was counted before are not counted again."""
     files = size = 0
-    paths = [place] if place.is_file() else (Path(folder) / name for folder, _, names in os.walk(place) for name in names)
-    for path in paths:
+    below = (Path(folder) / name for folder, _, names in os.walk(place) for name in names)
+    for path in [place] if place.is_file() else below:
         try:
             stat = path.lstat()
         except OSError:

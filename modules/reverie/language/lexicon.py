@@ -13,6 +13,13 @@ def words(name: str):
     return config("lexicon")[name]
 
 
+@lru_cache(maxsize=None)
+def pattern(template: str) -> re.Pattern:
+    """The regular expression `template`; <name> in it stands for any one entry `name` of the lexicon's patterns."""
+    entries = words("patterns")
+    return re.compile(re.sub(r"(?<!\?P)<(\w+)>", lambda found: f"(?:{'|'.join(entries[found[1]])})", template))
+
+
 def word_set(name: str) -> frozenset[str]:
     return _word_set(name)
 

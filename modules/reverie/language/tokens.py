@@ -81,8 +81,8 @@ def clip_vocabulary(merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]
     pairs = _pairs(merges)
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [*map(chr, printable), *(chr(256 + index) for index in range(256 - len(printable)))]
-    words = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, pairs), "<|startoftext|>", "<|endoftext|>"]
-    return {word: index for index, word in enumerate(words)}, pairs
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, pairs)]
+    return {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}, pairs
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
@@ -117,5 +117,6 @@ def estimate_tokens(text: str) -> int:
 
 @lru_cache(maxsize=1)
 def _common() -> frozenset[str]:
-    return frozenset(word for name in ("lexicon", "prompts", "styles", "pocket")
-                     for word in re.findall(r"[a-z]+", str(config(name)).lower()))
+    files = (config(name) for name in ("lexicon", "prompts", "styles", "pocket"))
+    texts = (str({section: words for section, words in file.items() if section != "patterns"}) for file in files)
+    return frozenset(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))
