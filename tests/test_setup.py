@@ -90,7 +90,7 @@ def test_an_environment_without_its_python_is_made_again(tmp_path):
 
 
 def test_an_environment_of_others_gets_a_pip_and_keeps_everything(tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=300)
     packages = next((tmp_path / "venv").glob("**/site-packages"))
     (packages / "half-1.0.dist-info").mkdir()
     config = (tmp_path / "venv" / "pyvenv.cfg").read_text()
