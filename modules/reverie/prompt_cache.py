@@ -1,11 +1,11 @@
-"""One text file per scene with its prompt, for people to edit: `OUT/prompts/NAME.txt`.
+"""One text file per scene with its prompt, for people to edit, `OUT/prompts/NAME.txt`; and what is whose in the folder.
 
     the prompt, on as many lines as one likes
     Negative: what to keep out
 
 `OUT/prompts/.composed.json` remembers what the program itself wrote, so that an edit is told from an older version of ours,
 `OUT/prompts/.scenes.json` which scene of the text each picture showed, so that a picture follows its scene when others are put
-in before it, `OUT/prompts/.placed.json` which pictures the program put there, so that a person's own are never replaced.
+in before it, `OUT/.placed.json` which pictures the program put there, so that a person's own are never replaced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def keep(out: Path, scenes: Iterable[dict[str, Any]]) -> None:
 
 
 def edit(out: Path, filename: str, prompt: str, negative: str, composed: dict[str, str] | None = None) -> Path:
-    """Write a scene's prompt as a person's own; put back to `composed` (prompt, negative), it is the program's again."""
+    """Write a scene's prompt as a person's own; put back to `composed`, its prompt and negative, it is the program's."""
     path = _path(out, filename)
     _write(out, {path.name: _format(prompt, negative)}, {path.name: _prompt_digest(composed)} if composed else {})
     return path
@@ -66,8 +66,8 @@ def slots(out: Path, spans: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 
 def compare(out: Path, rows: list[dict[str, Any]]) -> list[str]:
-    """Give each row `change` (new, changed, unchanged), `was` (its file name in the last run, or ""), `composed` (the prompt and
-    negative of the program), its own edit of them, and `edited`. Returns the file names of scenes that are gone."""
+    """Give each row `change` (new, changed, unchanged), `was` (its file name in the last run, or ""), `composed` (the program's
+    prompt and negative), its own edit of them, and `edited`. Returns the file names of scenes that are gone."""
     pairs = _matched(out, [row["span"] for row in rows])
     owner = {before["filename"]: row["filename"] for row, (_, before) in zip(rows, pairs, strict=True) if before}
     edited = edits(out)
@@ -106,9 +106,9 @@ def told(out: Path, rows: list[dict[str, Any]], gone: list[str]) -> list[str]:
 def follow(out: Path, rows: list[dict[str, Any]], count: int, names) -> None:
     """Move prompt files and pictures to the scenes' present names, and remember the rows' scenes for the next run.
 
-    `names(filename, count)` are a scene's pictures; chapters that were not asked for stay as they were. Nothing is overwritten.
-    All files go aside before the new names are recorded, and take them afterwards: wherever this is cut short, the record tells
-    the next run under which name each file belongs.
+    `names(filename, count)` are a scene's pictures. Chapters that were not asked for stay as they were, nothing is overwritten.
+    All files go aside before the new names are recorded, and take them afterwards: wherever this is cut short, the record
+    tells the next run under which name each file belongs.
     """
     _settle(out)
     _adopt(out)
@@ -131,16 +131,17 @@ def follow(out: Path, rows: list[dict[str, Any]], count: int, names) -> None:
     _record(out, rows, {})
 
 
-def is_placed(out: Path, picture: Path) -> bool:
+def is_placed(picture: Path) -> bool:
     """Whether the program put this picture there, as it is now."""
-    placed = _digests(_placed(out))
+    placed = _digests(_placed(picture.parent))
     return _digest(picture.read_bytes()) in [*placed.get(picture.name, ()), *placed.get(_BEFORE, ())]
 
 
-def note_placed(out: Path, picture: Path, data: bytes) -> None:
+def note_placed(picture: Path, data: bytes) -> None:
     """Remember that `picture` will be `data`; that what is there until then is ours stays remembered."""
-    there = [_digest(picture.read_bytes())] if picture.exists() and is_placed(out, picture) else []
-    _write_json(_placed(out), _digests(_placed(out)) | {picture.name: [*there, _digest(data)]})
+    index = _placed(picture.parent)
+    there = [_digest(picture.read_bytes())] if picture.exists() and is_placed(picture) else []
+    _write_json(index, _digests(index) | {picture.name: [*there, _digest(data)]})
 
 
 def _adopt(out: Path) -> None:
@@ -178,12 +179,13 @@ def _record_of(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _recorded(out: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The scenes of the last run and the files that it left aside; nothing when there was none or its file cannot be read."""
+    """The scenes of the last run and the files that it left aside; nothing without one, or where it cannot be read."""
     try:
         found = json.loads(_scenes(out).read_text("utf-8"))
         entries, moving = (found["scenes"], dict(found["moving"])) if isinstance(found, dict) else (found, {})
         keys = {"filename": str, "chapter": int, "scene": int, "slot": list, "digest": str, "prompt": str}
-        return [e for e in entries if all(isinstance(e[key], kind) for key, kind in keys.items()) and len(e["slot"]) == 2], moving
+        sound = [e for e in entries if all(isinstance(e[key], kind) for key, kind in keys.items()) and len(e["slot"]) == 2]
+        return sound, moving
     except (OSError, ValueError, TypeError, KeyError):
         return [], {}
 
@@ -205,7 +207,7 @@ def _aside(path: Path) -> Path:
 
 
 def _under_way(out: Path) -> list[tuple[Path, Path]]:
-    """The files that stand aside, and where they belong: under the name that was recorded, else where they come from."""
+    """The files that stand aside, and where they belong: under the recorded name, else where they come from."""
     found, moving = [*out.glob(".*.moving"), *(out / "prompts").glob(".*.moving")], _recorded(out)[1]
     names = [re.fullmatch(r"\.+(.+?)(?:\.moving)+", path.name)[1] for path in found]
     return [(path, path.with_name(moving.get(name, name))) for path, name in zip(found, names, strict=True)]
@@ -226,7 +228,7 @@ def _scenes(out: Path) -> Path:
 
 
 def _placed(out: Path) -> Path:
-    return out / "prompts" / ".placed.json"
+    return out / ".placed.json"  # not beside the prompts: those may be deleted to begin anew
 
 
 def _is_edited(path: Path, composed: Iterable[str]) -> bool:
@@ -242,7 +244,7 @@ def _format(prompt: str, negative: str) -> str:
 
 
 def _write(out: Path, texts: dict[str, str], own: dict[str, str]) -> None:
-    """Write prompt files. Until all are written the index has the older digests beside `own`: cut short, it makes no edits."""
+    """Write prompt files. Until all are written the index keeps the older digests beside `own`: cut short, none is an edit."""
     digests = {name: [digest] for name, digest in own.items()}
     before = _digests(_index(out))
     _note(_index(out), digests)
@@ -277,7 +279,8 @@ def _index(out: Path) -> Path:
 def _digests(index: Path) -> dict[str, list[str]]:
     """File name → digests of what the program wrote there; an older index has one each."""
     try:
-        return {name: known if isinstance(known, list) else [known] for name, known in json.loads(index.read_text("utf-8")).items()}
+        found = json.loads(index.read_text("utf-8")).items()
+        return {name: known if isinstance(known, list) else [known] for name, known in found}
     except (OSError, ValueError, AttributeError):
         return {}
 

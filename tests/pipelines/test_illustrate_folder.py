@@ -152,11 +152,12 @@ def test_touched_up_picture_stays_although_it_kept_its_recipe(studio, params, ou
     assert run(studio, params, style="ink")[1]["kept"] == 1
 
 
-def test_folder_of_an_older_version_is_drawn_anew_as_before(studio, params, out):
+def test_folder_of_an_older_version_or_without_its_prompts_is_drawn_anew(studio, params, out):
     run(studio, params)
-    (out / "prompts" / ".placed.json").unlink()
-    _, summary = run(studio, params, style="ink", chapters="1")
-    assert summary["kept"] == 0
+    (out / ".placed.json").unlink()
+    assert run(studio, params, style="ink")[1]["kept"] == 0
+    shutil.rmtree(out / "prompts")
+    assert run(studio, params, style="noir")[1]["kept"] == 0
 
 
 def test_thrown_seed_is_named_where_a_stopped_run_says_how_to_carry_on(studio, params):

@@ -77,9 +77,11 @@ def run(studio, params: Params) -> Iterator[Update]:
         session = studio.session(NAME, str(params.text), params.model_dump())
         for row in reading.rows:
             row["image"] = [out / name for name in filenames(row["filename"], params.count)]
+        todo = []
         for row, task in zip(scenes, tasks, strict=True):
             row["key"] = studio.key(task)
-        todo = [(row, task) for row, task in zip(scenes, tasks, strict=True) if not all(_stays(path, row["key"]) for path in row["image"])]
+            if not all(_stays(path, row["key"]) for path in row["image"]):
+                todo.append((row, task))
         kept = len(scenes) - len(todo)
         if kept:
             yield Update("note", text=f"{kept} of {len(scenes)} scenes are there already.", fraction=0.0)
@@ -156,8 +158,8 @@ def _propose(params: Params, reading) -> list[str]:
         return [f"The character sheet was not written: {error}"]
 
 
-def save_prompt(params: Params, filename: str, prompt: str, negative: str = "", composed: dict[str, str] | None = None) -> Path:
-    """Keep an edited prompt; the next run uses it. `composed` is the row's, the program's own. Returns the prompt's file."""
+def save_prompt(params: Params, filename: str, prompt: str, negative: str = "", composed: dict | None = None) -> Path:
+    """Keep an edited prompt; the next run uses it. `composed` is the row's own, to tell when it is back. Returns the file."""
     return prompt_cache.edit(out_folder(params), filename, prompt, negative, composed)
 
 
@@ -276,7 +278,7 @@ def _stays(picture: Path, key: str) -> bool:
         return True
     except BadInput:
         return False
-    return recipe["source"] != "reverie" or recipe.get("key") == key or not prompt_cache.is_placed(picture.parent, picture)
+    return recipe["source"] != "reverie" or recipe.get("key") == key or not prompt_cache.is_placed(picture)
 
 
 def _put_enlarged(source: Path, target: Path) -> None:
@@ -284,12 +286,12 @@ def _put_enlarged(source: Path, target: Path) -> None:
     picture = media.open_picture(source)
     larger = media.enlarge(picture, STORYBOARD_WIDTH)
     if larger is picture:
-        prompt_cache.note_placed(target.parent, target, source.read_bytes())
+        prompt_cache.note_placed(target, source.read_bytes())
         media.place(source, target)
     else:
         recipe = {name: value for name, value in recipes.read(source).items() if name != "source"}
         data = media.encode_png(larger, recipe)
-        prompt_cache.note_placed(target.parent, target, data)
+        prompt_cache.note_placed(target, data)
         media.write_bytes(target, data)
 
 

@@ -43,7 +43,7 @@ class SceneRow:
             return
         shown = {"prompt": " ".join(self.prompt.value.split()), "negative": " ".join(self.negative.value.split())}
         try:
-            self._save(self.row["filename"], **shown)
+            self._save(self.row["filename"], *shown.values())
         except ReverieError as error:
             self.mark.value = look.status(str(error), "bad")
         else:
