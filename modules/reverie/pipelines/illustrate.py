@@ -72,21 +72,19 @@ def run(studio, params: Params) -> Iterator[Update]:
         prompt_cache.keep(out, scenes)
         prompt_cache.record(out, reading.rows)
         session = studio.session(NAME, str(params.text), params.model_dump())
-        jobs, row_of = [], {}
         for row, task in zip(scenes, tasks, strict=True):
             row["key"] = studio.key(task)
             row["image"] = [out / name for name in filenames(row["filename"], params.count)]
-            if not _is_made(row):
-                jobs.append(studio.submit(task, session))
-                row_of[jobs[-1].id] = row
-        kept = len(scenes) - len(jobs)
+        wanted = [(row, task) for row, task in zip(scenes, tasks) if not _is_made(row)]
+        kept = len(scenes) - len(wanted)
         if kept:
             yield Update("note", text=f"{kept} of {len(scenes)} scenes are there already.", fraction=0.0)
-        failed = yield from _draw(studio, session, jobs, row_of)
+        jobs = [studio.submit(task, session) for _, task in wanted]
+        failed = yield from _draw(studio, session, jobs, {job.id: row for job, (row, _) in zip(jobs, wanted)})
         made = {}
         if "storyboard" in kinds:
             made["storyboard"] = str(storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id))
-        if not _editions.was_stopped(studio, failed):
+        if not studio.was_cancelled(session):  # else nobody waits for a film
             made |= yield from _editions.make(out, _name(params), _title(params), scenes, reading.texts, kinds)
     yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, made), "session": session,
                                              "changes": prompt_cache.counted(scenes, gone)})
@@ -95,9 +93,11 @@ def run(studio, params: Params) -> Iterator[Update]:
 def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Iterator[Update]:
     """Draw the jobs' scenes; gives back the ids of those that failed. Raises the first error if none succeeded."""
     failed: list[str] = []
+    drawn: list[str] = []
 
     def take(job: Job) -> Iterator[Update]:
         row = row_of[job.id]
+        drawn.append(job.id)
         for source, target in zip(studio.pictures(job), row["image"], strict=True):
             _put_enlarged(source, target)
             yield Update("picture", text=row["filename"], path=target, data=row)
@@ -109,7 +109,7 @@ def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Ite
         elif update.kind == "progress":
             update = replace(update, text=update.text or row_of[update.data]["filename"], data=row_of[update.data])
         yield update
-    if failed and len(failed) == len(jobs):
+    if failed and not drawn:
         raise error_of(studio, failed[0])
     return failed
 
