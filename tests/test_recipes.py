@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -12,7 +12,6 @@ from reverie import media, recipes
 from reverie.errors import BadInput, NotFound
 from reverie.types import Task
 
-on_a_busy_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TASK = Task(prompt="a red house, night", negative="blurry", model="pocket", seed=7, sampler="dpmpp_2m_karras", width=192)
 
 
@@ -98,7 +97,6 @@ ANY_JSON = st.recursive(
 )
 
 
-@on_a_busy_machine
 @given(st.dictionaries(st.sampled_from(["1", "2"]), ANY_JSON))
 def test_any_json_parses_without_an_error(graph):
     assert isinstance(recipes.parse_comfy(graph), dict)
@@ -145,13 +143,11 @@ def test_picture_too_large_to_open_is_one_sentence(tmp_path, monkeypatch):
         recipes.read(path)
 
 
-@on_a_busy_machine
 @given(st.text(max_size=300))
 def test_any_infotext_parses_without_an_error(text):
     assert isinstance(recipes.parse_infotext(text)["prompt"], str)
 
 
-@on_a_busy_machine
 @given(prompt=st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).map(str.strip).filter(bool), seed=st.integers(0, 2**32 - 1))
 def test_infotext_round_trip(prompt, seed):
     if prompt.startswith("Negative prompt:"):
