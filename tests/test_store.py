@@ -195,10 +195,12 @@ def test_folder_may_have_any_name(tmp_path):
     assert store.path.exists() and [path.name for path in tmp_path.iterdir()] == ["what?now=#1 %20"]
 
 
-def test_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+@pytest.mark.parametrize("name", ["file/storage", "loop/storage", "long" * 100])
+def test_folder_that_cannot_be_made_is_one_sentence(tmp_path, name):
     (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(StoreFailed, match="cannot be written.*Choose another folder"):
-        Store(tmp_path / "file" / "storage" / "reverie.sqlite3")
+        Store(tmp_path / name / "reverie.sqlite3")
 
 
 def test_database_of_the_first_version_keeps_its_jobs(tmp_path):

@@ -23,25 +23,10 @@ _REFUSED = {
 
 
 @contextmanager
-def _writing(path: Path):
-    """What the system says against writing `path` becomes StoreFailed."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            advice = "Free some space and run it again: what is finished is kept."
-            raise StoreFailed(f"The disk is full: {path.name} could not be written.", advice) from error
-        if error.errno in _REFUSED:
-            advice = "Choose another folder or name, or change its permissions."
-            raise StoreFailed(f"{path} cannot be written ({error.strerror}).", advice) from error
-        raise
-
-
-@contextmanager
 def staged(path: Path):
     """Yields a name beside `path` to write to; on a clean end it is moved into place, else removed. Full disk → StoreFailed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{STAGED}")
-    with _writing(path):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)  # left by a killed process with this number
         try:
@@ -49,15 +34,30 @@ def staged(path: Path):
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno in _FULL | _REFUSED:
+            raise _refusal(path, error) from error
+        raise
 
 
 def folder(path: Path) -> Path:
     """`path` as a folder to write into, made if it is not there. StoreFailed if it cannot be one."""
-    with _writing(path):
+    try:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _refusal(path, error) from error
     return path
+
+
+def _refusal(path: Path, error: OSError) -> StoreFailed:
+    """What the system has against writing `path`, and what to do about it."""
+    if error.errno in _FULL:
+        advice = "Free some space and run it again: what is finished is kept."
+        return StoreFailed(f"The disk is full: {path.name} could not be written.", advice)
+    advice = "Choose another folder or name, or change its permissions."
+    return StoreFailed(f"{path} cannot be written ({error.strerror}).", advice)
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
