@@ -7,10 +7,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
+
 ROOT = Path(__file__).resolve().parents[1]
 STORAGE = tempfile.mkdtemp(prefix="reverie-tests-")
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "modules"), *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ["REVERIE_STORAGE"] = STORAGE
+
+# How long something takes says more of the machine than of the code.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_unconfigure():

@@ -29,10 +29,34 @@ def test_place_replaces_and_does_not_share_a_later_change(tmp_path):
     assert target.read_text() == "two"
 
 
-def test_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+def test_placed_copy_can_be_edited_without_touching_the_original(tmp_path):
+    source, target = tmp_path / "s", tmp_path / "t"
+    media.write_text(source, "one")
+    media.place(source, target)
+    with open(target, "r+") as file:
+        file.write("two")
+    assert source.read_text() == "one"
+
+
+@pytest.mark.parametrize("write", [media.place, lambda source, target: media.write_bytes(target, source.read_bytes())])
+def test_what_a_killed_process_left_behind_is_not_written_through(tmp_path, write):
+    other, source, target = (tmp_path / name for name in ("other", "source", "target"))
+    other.write_text("another picture")
+    source.write_text("new")
+    os.link(other, tmp_path / f".target.{os.getpid()}.part")
+    write(source, target)
+    assert (target.read_text(), other.read_text()) == ("new", "another picture")
+    assert sorted(os.listdir(tmp_path)) == ["other", "source", "target"]
+
+
+@pytest.mark.parametrize("name", ["file/below/a.txt", "folder", "full", "long" * 100])
+def test_name_that_cannot_be_written_is_one_sentence(tmp_path, name):
     (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "full" / "of").mkdir(parents=True)
     with pytest.raises(StoreFailed, match="cannot be written.*Choose another folder"):
-        media.write_text(tmp_path / "file" / "below" / "a.txt", "x")
+        media.write_text(tmp_path / name, "x")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "full"]
 
 
 @pytest.fixture
@@ -68,6 +92,13 @@ def test_cut_picture_is_told_from_a_whole_one(tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(BadInput, match="whole PNG"):
         media.open_picture(path)
+
+
+def test_picture_too_large_to_open_is_one_sentence(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 64)).save(tmp_path / "p.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadInput, match="64|4096"):
+        media.open_picture(tmp_path / "p.png")
 
 
 def test_contact_sheet_has_a_tile_for_each(tmp_path):

@@ -82,6 +82,33 @@ def test_looping_graph_ends(tmp_path):
     assert recipes.parse_comfy(graph) == {"prompt": "", "negative": "", "seed": 1}
 
 
+@pytest.mark.parametrize("graph", [
+    '{"text": "a cat"}', '{"1": {"class_type": null, "inputs": ["positive"]}}', "[1]", "[" * 100_000,
+], ids=("words", "list", "numbers", "deep"))
+def test_json_that_is_no_graph_is_no_recipe(tmp_path, graph):
+    with pytest.raises(NotFound, match="carries no recipe"):
+        recipes.read(png(tmp_path, prompt=graph))
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.floats() | st.sampled_from(["1", "KSampler"]),
+    lambda inner: st.lists(inner, max_size=2)
+    | st.dictionaries(st.sampled_from(["1", "class_type", "inputs", "positive", "text"]), inner),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["1", "2"]), ANY_JSON))
+def test_any_json_parses_without_an_error(graph):
+    assert isinstance(recipes.parse_comfy(graph), dict)
+
+
+def test_numbers_that_are_none_do_not_change_words(tmp_path):
+    graph = {"1": {"class_type": "KSampler", "inputs": {"positive": ["2", 0], "seed": 9, "cfg": float("nan")}},
+             "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "NaNcy by the sea"}}}
+    recipe = recipes.read(png(tmp_path, prompt=json.dumps(graph)))
+    assert recipe["prompt"] == "NaNcy by the sea" and "cfg" not in recipe
+
+
 @pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16-le"])
 def test_jpeg_and_webp_carry_infotext_in_exif(tmp_path, encoding):
     for suffix in ("jpg", "webp"):
@@ -107,6 +134,13 @@ def test_picture_without_recipe_and_file_that_is_none(tmp_path):
         recipes.read(tmp_path / "no.png")
     with pytest.raises(NotFound, match="does not exist"):
         recipes.read(tmp_path / "gone.png")
+
+
+def test_picture_too_large_to_open_is_one_sentence(tmp_path, monkeypatch):
+    path = png(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(BadInput, match="cannot be read|can be read"):
+        recipes.read(path)
 
 
 @given(st.text(max_size=300))

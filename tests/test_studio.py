@@ -14,8 +14,8 @@ from flat_engine import FlatEngine
 from PIL import Image
 
 from reverie import recipes, settings
-from reverie.errors import BadInput, ModelMissing, NotFound
-from reverie.studio import Studio, find_asset, make_task
+from reverie.errors import BadInput, Cancelled, ModelMissing, NotFound, StoreFailed
+from reverie.studio import Studio, make_task
 
 
 @pytest.fixture
@@ -47,8 +47,7 @@ def test_task_becomes_pictures_with_recipes(studio):
     assert run(studio, job)[-1].kind == "succeeded"
     paths = studio.pictures(job)
     assert [recipes.read(path)["seed"] for path in paths] == [5, 6, 7]
-    asset = find_asset(studio, str(paths[0]))
-    assert asset == find_asset(studio, asset.id[:10]) and asset.recipe["prompt"] == "a"
+    assert [asset.recipe["prompt"] for asset in studio.library.of_job(job.id)] == ["a"] * 3
 
 
 def test_same_task_again_is_not_made_again(studio, engine):
@@ -96,6 +95,57 @@ def test_cancel_stops_running_and_waiting_jobs(studio):
     assert {job.state for job in studio.store.jobs.find(session=session)} == {"cancelled"}
 
 
+def small(prompt):
+    return make_task(prompt=prompt, width=16, height=16)
+
+
+def ends(events):
+    return [event.kind for event in events if event.kind in ("succeeded", "failed", "cancelled")]
+
+
+def test_cancelled_run_leaves_to_another_what_that_had_asked_for(studio, engine):
+    first, second = studio.session("generate"), studio.session("generate")
+    theirs = [studio.submit(small(prompt), first) for prompt in ("slow", "waits")]
+    mine = [studio.submit(small(prompt), second) for prompt in ("slow", "waits", "slow, my own")]
+    studio.cancel(second)
+    assert ends(studio.follow(mine)) == ["cancelled"] * 3
+    assert ends(studio.follow(theirs)) == ["succeeded"] * 2
+    assert [task.prompt for task in engine.made] == ["slow", "waits"]
+
+
+def test_job_that_another_run_cancelled_is_made_for_the_one_that_still_wants_it(studio, engine):
+    first, second = studio.session("generate"), studio.session("generate")
+    theirs = [studio.submit(small(prompt), first) for prompt in ("slow", "waits")]
+    mine = [studio.submit(small(prompt), second) for prompt in ("slow", "waits")]
+    next(event for event in studio.follow(theirs) if event.kind == "progress")
+    assert studio.cancel(first) == 2
+    assert ends(studio.follow(mine)) == ["succeeded"] * 2
+    assert sorted(task.prompt for task in engine.made) == ["slow", "waits"]
+
+
+def test_cancelled_session_takes_no_more_jobs(studio):
+    session = studio.session("generate")
+    studio.submit(small("slow"), session)
+    studio.cancel(session)
+    with pytest.raises(Cancelled):
+        studio.submit(small("slow, the next"), session)
+    assert studio.store.jobs.find(state="queued") == []
+
+
+def test_dispatcher_that_broke_is_replaced_when_something_is_asked_for_again(studio, engine):
+    with studio.store.begin() as db:
+        db.exec_driver_sql("CREATE TRIGGER full BEFORE UPDATE ON jobs WHEN NEW.state IN ('succeeded', 'failed') "
+                           "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END")
+    with pytest.raises(StoreFailed, match="disk is full.*Free some disk space"):
+        run(studio, ask(studio))
+    with studio.store.begin() as db:
+        db.exec_driver_sql("DROP TRIGGER full")
+    assert ends(run(studio, ask(studio))) == ["succeeded"]
+    assert ends(run(studio, ask(studio, "another"))) == ["succeeded"] and engine.closed == 0
+    studio.close()
+    assert engine.closed == 1, "one engine, handed from one dispatcher to the next"
+
+
 def test_progress_arrives_with_previews(studio):
     events = run(studio, ask(studio, "slow"))
     fractions = [event.fraction for event in events if event.kind == "progress"]
@@ -131,7 +181,7 @@ def test_second_studio_follows_while_the_first_works_and_takes_over_when_it_ends
 def test_job_that_ran_for_a_process_that_died_is_taken_over_by_who_follows_it(home, engine, studio):
     gone = studio.session("generate")
     job = studio.store.jobs.put(make_task(prompt="a", width=16, height=16), studio.key(make_task(prompt="a", width=16, height=16)), gone)[0]
-    studio.store.jobs.claim("local", 600, [gone])
+    studio.store.jobs.claim("local", [gone])
     with studio.store.begin() as db:
         db.exec_driver_sql("UPDATE sessions SET owner = '999999:1.00' WHERE id = ?", (gone,))
     mine = ask(studio)

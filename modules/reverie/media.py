@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,11 @@ from reverie import __version__, recipes
 from reverie.errors import BadInput, StoreFailed
 
 STAGED = ".part"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {
+    errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY,
+    errno.ENAMETOOLONG,
+}
 
 
 @contextmanager
@@ -24,17 +28,36 @@ def staged(path: Path):
     temporary = path.with_name(f".{path.name}.{os.getpid()}{STAGED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        temporary.unlink(missing_ok=True)  # left by a killed process with this number
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFailed(f"The disk is full: {path.name} could not be written.", "Free some space and run it again: what is finished is kept.") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-            raise StoreFailed(f"{path.parent} cannot be written ({error.strerror}).", "Choose another folder, or change its permissions.") from error
+        if error.errno in _FULL | _REFUSED:
+            raise _refusal(path, error) from error
         raise
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+
+
+def folder(path: Path) -> Path:
+    """`path` as a folder to write into, made if it is not there. StoreFailed if it cannot be one."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _refusal(path, error) from error
+    return path
+
+
+def _refusal(path: Path, error: OSError) -> StoreFailed:
+    """What the system has against writing `path`, and what to do about it."""
+    if error.errno in _FULL:
+        advice = "Free some space and run it again: what is finished is kept."
+        return StoreFailed(f"The disk is full: {path.name} could not be written.", advice)
+    advice = "Choose another folder or name, or change its permissions."
+    return StoreFailed(f"{path} cannot be written ({error.strerror}).", advice)
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
@@ -70,12 +93,8 @@ def sha256(data: bytes) -> str:
 
 
 def place(source: Path, target: Path) -> None:
-    """`target` becomes a copy of `source` (a hard link where the disk allows), atomically."""
-    with staged(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
+    """`target` becomes a copy of `source`, atomically. No link: whoever edits the one must not change the other."""
+    write_bytes(target, source.read_bytes())
 
 
 def open_picture(path: Path):
@@ -85,7 +104,7 @@ def open_picture(path: Path):
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path} is not a picture that can be read ({error}).", "Give a whole PNG, JPEG or WebP.") from None
 
 

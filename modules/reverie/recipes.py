@@ -117,10 +117,12 @@ def comfy_sampler(name: str) -> tuple[str, str]:
 
 def parse_comfy(graph: dict[str, Any]) -> dict[str, Any]:
     """A recipe from a ComfyUI API graph: the first sampler and what feeds it. Empty if it has none."""
-    sampler = next((node for node in graph.values() if "Sampler" in node.get("class_type", "") and "positive" in node.get("inputs", {})), None)
-    if sampler is None:
+    graph = {key: node for key, node in graph.items()
+             if isinstance(node, dict) and isinstance(node.get("inputs"), dict)}
+    samplers = (node["inputs"] for node in graph.values() if "Sampler" in str(node.get("class_type")))
+    inputs = next((inputs for inputs in samplers if "positive" in inputs), None)
+    if inputs is None:
         return {}
-    inputs = sampler["inputs"]
     recipe = {
         "prompt": _upstream(graph, inputs["positive"], "text") or "", "negative": _upstream(graph, inputs.get("negative"), "text") or "",
         "model": _upstream(graph, inputs.get("model"), "ckpt_name", "unet_name"),
@@ -166,8 +168,8 @@ def _found(texts: dict[str, str]):
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text.replace("NaN", "null"))
-    except ValueError:
+        value = json.loads(text, parse_constant=lambda name: None)  # NaN, which ComfyUI writes and JSON has not
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -181,7 +183,7 @@ def _texts(path: Path) -> dict[str, str]:
             exif = image.getexif()
     except FileNotFoundError:
         raise NotFound(f"{path} does not exist.", "Check the path.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path} is not a picture that can be read ({error}).", "Give a PNG, JPEG or WebP.") from None
     comment = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT)
     if comment:

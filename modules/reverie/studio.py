@@ -15,11 +15,10 @@ from typing import Any, Iterable, Iterator
 
 from reverie import engines, media, models
 from reverie import settings as settings_module
-from reverie.errors import BadInput, Cancelled, EngineFailed, NotFound, ReverieError
+from reverie.errors import BadInput, Cancelled, EngineFailed, ReverieError
 from reverie.store import Store
 from reverie.types import FINISHED, Asset, Event, Job, Task
 
-LEASE_S = 600
 PROGRESS_INTERVAL_S = 0.1
 ADOPT_INTERVAL_S = 1.0
 log = logging.getLogger("reverie.studio")
@@ -34,10 +33,10 @@ class Studio:
         self.library = self.store.library
         self._dispatcher: _Dispatcher | None = None
         self._open_engine = functools.partial(open_engine, settings=settings, **engine_options)
+        self._engines: dict[str, engines.Engine] = {}
         self._changed = threading.Condition()
-        self._mine: dict[str, set[str]] = {}
-        self._session_of: dict[str, str] = {}
-        self._marks: dict[str, int] = {}
+        self._marks: dict[tuple[str, str], int] = {}  # (session, job) → the newest event before it was asked for
+        self._cancelled: set[str] = set()
         self._start = threading.Lock()
 
     @classmethod
@@ -53,23 +52,38 @@ class Studio:
     def close(self) -> None:
         if self._dispatcher:
             self._dispatcher.stop()
+        for engine in self._engines.values():
+            engine.close()
         self.store.close()
 
     def session(self, flow: str, label: str = "", params: dict[str, Any] | None = None) -> str:
         return self.store.sessions.create(flow, label, params)
 
     def submit(self, task: Task, session: str, priority: int = 0) -> Job:
-        """The job for this task. The same task again is the same job: if its pictures are still there it has succeeded already."""
+        """The job for this task, with the session that asked. Cancelled if that was cancelled.
+
+        The same task again is the same job: if its pictures are still there it has succeeded already, and while it waits
+        for another living session it stays with that one.
+        """
         key = self.key(task)
         mark = self.store.jobs.last_event()
         job, new = self.store.jobs.put(task, key, session, priority)
-        if not new and not self._is_kept(job):
-            job = self.store.jobs.ask_again(job, session)
-        self._mine.setdefault(session, set()).add(job.id)
-        self._session_of[job.id], self._marks[job.id] = session, mark
+        if not new:
+            job = self._ask_again(job, session)
+        if session in self._cancelled:
+            self.cancel(session)
+            raise Cancelled("Cancelled before everything was asked for.")
+        self._marks[session, job.id] = mark
         if job.state not in FINISHED:
             self._dispatch()
-        return job
+        return job.model_copy(update={"session": session})
+
+    def _ask_again(self, job: Job, session: str) -> Job:
+        return job if self._is_kept(job) else self.store.jobs.ask_again(job, session, self._wanted())
+
+    def _wanted(self) -> list[str]:
+        """Sessions that somebody waits for."""
+        return [session for session in self.store.sessions.wanted() if session not in self._cancelled]
 
     def key(self, task: Task) -> str:
         """The key a task is stored under: its own JSON and its model's fingerprint. ModelMissing if there is no such model."""
@@ -81,41 +95,62 @@ class Studio:
 
     def _dispatch(self) -> None:
         with self._start:
-            if self._dispatcher is None:
+            if self._dispatcher is None or self._dispatcher.broken:
                 self._dispatcher = _Dispatcher(self)
                 self._dispatcher.start()
         self.notify()
 
     def follow(self, jobs: Iterable[Job]) -> Iterator[Event]:
-        """Events of these jobs as they come, until each has ended. Jobs that had ended already answer with that at once."""
-        waiting = {job.id for job in jobs if job.state not in FINISHED}
+        """Events of these jobs as they come, until each has ended. Those that had ended already say so at once.
+
+        A job that only another session cancelled is asked for again; one that another session asked for first goes on
+        when its session here is cancelled, but is followed no longer.
+        """
+        waiting: dict[str, Job] = {}
         for job in jobs:
-            if job.id not in waiting:
-                yield Event(job=job.id, session=job.session, kind=_END[job.state], fraction=1.0, error=job.error)
+            if job.state in FINISHED:
+                yield _end(job, _END[job.state])
+            else:
+                waiting[job.id] = job
         adopt_at = time.monotonic() + ADOPT_INTERVAL_S
-        after, last_report = min((self._marks.get(job_id, 0) for job_id in waiting), default=0), 0.0
+        after = min((self._marks.get((job.session, job.id), 0) for job in waiting.values()), default=0)
+        last_report = 0.0
         while waiting:
-            events = self.store.jobs.events(waiting, after)
-            for event in events:
+            for event in self.store.jobs.events(waiting, after):
                 if event.id:
                     after = event.id
                 elif event.at <= last_report:
                     continue
                 else:
                     last_report = event.at
+                job = waiting.get(event.job)
+                if job is None:
+                    continue
+                if event.kind == "cancelled" and event.session == job.session:
+                    self._cancelled.add(job.session)
+                elif event.kind == "cancelled" and job.session not in self._cancelled:
+                    self._ask_again(self.store.jobs.get(job.id), job.session)
+                    continue
                 if event.kind in _ENDS:
-                    waiting.discard(event.job)
+                    del waiting[job.id]
                 yield event
+            for job in self._left_to_others(waiting.values()):
+                yield _end(waiting.pop(job.id), "cancelled")
             if waiting and time.monotonic() > adopt_at:
                 adopt_at = time.monotonic() + ADOPT_INTERVAL_S
-                self._adopt(waiting)
+                self._adopt(waiting.values())
             if waiting:
                 self._wait()
 
-    def _adopt(self, job_ids: Iterable[str]) -> None:
+    def _left_to_others(self, jobs: Iterable[Job]) -> list[Job]:
+        """Jobs that a cancelled session has only followed: they belong to a session that asked for them first."""
+        cancelled = [job for job in jobs if job.session in self._cancelled]
+        return [job for job in cancelled if self.store.jobs.get(job.id).session != job.session]
+
+    def _adopt(self, jobs: Iterable[Job]) -> None:
         """A job that ran for a process that died waits again, but for nobody: it is ours now, since we follow it."""
-        mine = {job_id: self._session_of[job_id] for job_id in job_ids if job_id in self._session_of}
-        self.store.jobs.adopt(mine, self.store.sessions.wanted())
+        mine = {job.id: job.session for job in jobs if job.session not in self._cancelled}
+        self.store.jobs.adopt(mine, self._wanted())
 
     def _wait(self) -> None:
         if self._dispatcher and self._dispatcher.broken:
@@ -128,11 +163,17 @@ class Studio:
             self._changed.notify_all()
 
     def cancel(self, session: str) -> int:
-        """Cancel what a session still has waiting or running; how many jobs that was. What is finished stays."""
-        jobs = {job.id for job in self.store.jobs.find(session=session)} | self._mine.get(session, set())
-        number = self.store.jobs.request_cancel(jobs)
+        """Cancel what a session still has waiting or running; how many jobs that was. Nothing more can be submitted for it.
+
+        What is finished stays, and so do jobs that another session asked for first.
+        """
+        self._cancelled.add(session)
+        number = self.store.jobs.request_cancel([job.id for job in self.store.jobs.find(session=session)])
         self.notify()
         return number
+
+    def was_cancelled(self, session: str) -> bool:
+        return session in self._cancelled
 
     def path(self, asset: Asset) -> Path:
         return self.settings.storage / asset.path
@@ -174,6 +215,10 @@ _END = {"succeeded": "succeeded", "failed": "failed", "cancelled": "cancelled", 
 _ENDS = frozenset(_END.values())
 
 
+def _end(job: Job, kind: str) -> Event:
+    return Event(job=job.id, session=job.session, kind=kind, fraction=1.0, error=job.error)
+
+
 class _Dispatcher(threading.Thread):
     """Takes waiting jobs one after the other, while it holds the storage folder's lock."""
 
@@ -186,15 +231,12 @@ class _Dispatcher(threading.Thread):
         self._jobs = studio.store.jobs
         self._lock = FileLock(studio.settings.storage / "dispatcher.lock")
         self._stopping = threading.Event()
-        self._engines: dict[str, engines.Engine] = {}
 
     def stop(self) -> None:
-        """End the job in hand (it waits again) and the engines. Returns when all is ended."""
+        """End the job in hand (it waits again). Returns when it is ended."""
         self._stopping.set()
         self.studio.notify()
         self.join(timeout=60)
-        for engine in self._engines.values():
-            engine.close()
 
     def run(self) -> None:
         try:
@@ -225,8 +267,8 @@ class _Dispatcher(threading.Thread):
         return True
 
     def _one(self) -> bool:
-        wanted = self.studio.store.sessions.wanted()
-        job = self._jobs.claim("local", LEASE_S, wanted) if wanted else None
+        wanted = self.studio._wanted()
+        job = self._jobs.claim("local", wanted) if wanted else None
         if job is None:
             return False
         try:
@@ -253,16 +295,17 @@ class _Dispatcher(threading.Thread):
         self.studio.library.finish(job, assets)
 
     def _engine(self, name: str) -> engines.Engine:
-        if name not in self._engines:
-            self._engines[name] = self.studio._open_engine(name)
-        return self._engines[name]
+        opened = self.studio._engines
+        if name not in opened:
+            opened[name] = self.studio._open_engine(name)
+        return opened[name]
 
 
 class _Reporter:
-    """Writes an engine's progress to the store, at most ten times a second, and keeps the lease alive."""
+    """Writes an engine's progress to the store, at most ten times a second."""
 
     def __init__(self, studio: Studio, job: Job):
-        self._studio, self._job, self._next, self._renew = studio, job, 0.0, time.monotonic() + LEASE_S / 4
+        self._studio, self._job, self._next = studio, job, 0.0
 
     def __call__(self, progress: engines.Progress) -> None:
         now = time.monotonic()
@@ -270,9 +313,6 @@ class _Reporter:
             return
         self._next = now + PROGRESS_INTERVAL_S
         self._studio.store.jobs.report(self._job.id, progress.fraction, progress.preview, progress.note)
-        if now > self._renew:
-            self._studio.store.jobs.renew(self._job.id, LEASE_S)
-            self._renew = now + LEASE_S / 4
         self._studio.notify()
 
 
@@ -301,13 +341,3 @@ def make_task(**fields: Any) -> Task:
         return Task(**fields)
     except ValidationError as error:
         raise BadInput(f"{validation_sentence(error)}.", "Change that value.") from None
-
-
-def find_asset(studio: Studio, name: str) -> Asset:
-    """The asset with this id, or the one whose file this is. NotFound otherwise."""
-    path = Path(name)
-    if path.is_file():
-        return studio.library.get(media.sha256(path.read_bytes()))
-    if "/" in name or "." in name:
-        raise NotFound(f"{name} does not exist.", "Check the path.")
-    return studio.library.get(name)

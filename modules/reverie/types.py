@@ -63,18 +63,16 @@ class Task(_Frozen):
 
 
 class Job(_Frozen):
-    """A task on its way. `lease_until` and `created_at` are seconds since the epoch."""
+    """A task on its way. `deaths` counts the sudden ends while it was running; times are seconds since the epoch."""
 
     id: str
     task: Task
     key: str
     session: str
     state: State = "queued"
-    attempt: int = 0
+    deaths: int = 0
     node: str = ""
-    lease_until: float = 0.0
     priority: int = 0
-    parent: str = ""
     error: str = ""
     error_class: str = ""
     created_at: float = 0.0

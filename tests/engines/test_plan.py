@@ -32,6 +32,12 @@ def test_a_card_smaller_than_model_and_work_offloads():
     assert plan(3.5).offload
 
 
+def test_offloading_frees_the_weights_of_a_loaded_model():
+    first = plan(3.5)
+    later = plan(3.5 - 2, loaded=True)
+    assert first.offload and later.offload
+
+
 def test_a_processor_never_offloads():
     assert not plan(4.5, kind="cpu").offload
 

@@ -7,9 +7,10 @@ from flat_engine import FlatEngine
 from PIL import Image
 
 from reverie import recipes, settings
-from reverie.errors import BadInput, EngineFailed, ModelMissing
+from reverie.errors import BadInput, Cancelled, EngineFailed, ModelMissing, StoreFailed
 from reverie.pipelines import generate
-from reverie.studio import Studio
+from reverie.pipelines._run import error_of
+from reverie.studio import Studio, make_task
 
 
 @pytest.fixture
@@ -41,8 +42,21 @@ def test_out_is_a_file_a_numbered_file_or_a_folder(studio, tmp_path):
     run(studio, out=str(tmp_path / "folder"), count=2)
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["a.png", "b_001.png", "b_002.png"]
     assert len(list((tmp_path / "folder").glob("*.png"))) == 2
-    with pytest.raises(BadInput, match="PNG"):
-        run(studio, out=str(tmp_path / "c.exe"))
+    run(studio, out=str(tmp_path / "results.v2"))
+    (tmp_path / "pictures.png").mkdir()
+    run(studio, out=str(tmp_path / "pictures.png"))
+    assert all(len(list((tmp_path / name).glob("*.png"))) == 1 for name in ("results.v2", "pictures.png"))
+
+
+@pytest.mark.parametrize("out, error, words", [
+    ("a.jpg", BadInput, "'a.jpg' is not a PNG file name"), ("c.exe", BadInput, "PNG"), ("notes", BadInput, "PNG"),
+    ("notes/below", StoreFailed, "cannot be written"), ("notes/a.png", StoreFailed, "cannot be written"),
+])
+def test_out_that_cannot_be_is_refused_before_anything_is_drawn(studio, tmp_path, out, error, words):
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(error, match=words):
+        next(generate.run(studio, generate.Params(prompt="a", out=str(tmp_path / out))))
+    assert studio.store.jobs.find() == []
 
 
 def test_start_picture_makes_it_image_to_image(studio, tmp_path):
@@ -68,6 +82,23 @@ def test_stopping_the_iteration_cancels_what_is_left(studio):
     updates.close()
     states = [job.state for job in studio.store.jobs.find()]
     assert len(states) == 3 and states.count("cancelled") >= 2
+
+
+def test_three_failures_in_a_row_end_the_run_with_one_sentence(studio):
+    updates = []
+    with pytest.raises(EngineFailed, match="It failed"):
+        for update in generate.run(studio, generate.Params(prompt="fails", size="32x32", count=80)):
+            updates.append(update)
+    said = [update.text for update in updates if update.kind in ("failed", "note")]
+    assert said[:3] == ["It failed. Try another."] * 3 and "Cancelled." not in said
+    assert sum("failed in a row" in text and "run it again" in text for text in said) == 1
+
+
+def test_waiting_job_that_was_cancelled_is_no_failure_of_the_engine(studio):
+    session = studio.session("generate")
+    jobs = [studio.submit(make_task(prompt=f"slow {number}", width=16, height=16), session) for number in range(3)]
+    studio.cancel(session)
+    assert isinstance(error_of(studio, jobs[-1].id), Cancelled)
 
 
 def test_a_prompt_with_choices_makes_pictures_with_prompts_of_their_own(studio):

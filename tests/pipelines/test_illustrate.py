@@ -82,6 +82,14 @@ def test_second_run_makes_nothing_anew(studio, params, engine):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_stopping_before_anything_is_drawn_leaves_nothing_waiting(studio, params):
+    run(studio, params, chapters="1")
+    updates = illustrate.run(studio, params)
+    next(update for update in updates if "2 of 4 scenes are there already" in update.text)
+    updates.close()
+    assert [job.state for job in studio.store.jobs.find()] == ["succeeded"] * 2
+
+
 def test_edited_prompt_is_used_and_makes_only_its_own_scene_anew(studio, params, engine):
     run(studio, params)
     row = illustrate.rows(params)[1]

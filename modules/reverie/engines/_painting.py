@@ -206,7 +206,6 @@ def _pipe(loaded: Loaded, task: Task):
 def _apply(pipe, plan: _plan.Plan) -> None:
     """Switch the saving modes of the plan on and the others off."""
     switches = [
-        (pipe.vae, "slicing", plan.vae_slicing),
         (pipe.vae, "tiling", plan.vae_tiling),
         (pipe, "attention_slicing", plan.attention_slicing),
     ]

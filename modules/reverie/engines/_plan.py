@@ -35,7 +35,6 @@ class Plan:
 
     batch: int = 1
     offload: bool = False
-    vae_slicing: bool = False
     vae_tiling: bool = False
     attention_slicing: bool = False
     needs: int = 0
@@ -64,7 +63,7 @@ def plan(shape: Shape, *, free: int, kind: str, width: int, height: int, count: 
     room = free - RESERVE - (0 if loaded else shape.weights)
     offload = False
     if kind == "cuda" and room < _work(shape, width, height, tiled=True, sliced=False):
-        offload, room = True, free - RESERVE - shape.largest
+        offload, room = True, free - RESERVE - shape.largest + (shape.weights if loaded else 0)
     tiled = room < _work(shape, width, height, tiled=False, sliced=False)
     sliced = tiled and room < _work(shape, width, height, tiled=True, sliced=False)
     need = _work(shape, width, height, tiled, sliced)
@@ -73,7 +72,7 @@ def plan(shape: Shape, *, free: int, kind: str, width: int, height: int, count: 
     per_picture = unet_bytes(shape, width, height, sliced)
     fits = max(1, int((room - (need - per_picture)) // max(1, per_picture)))
     batch = min(count, fits, batch or _useful_batch(kind, width, height, shape.factor))
-    modes = dict(offload=offload, vae_slicing=batch > 1, vae_tiling=tiled, attention_slicing=sliced)
+    modes = dict(offload=offload, vae_tiling=tiled, attention_slicing=sliced)
     return Plan(batch=batch, needs=need + (0 if loaded else shape.weights), note=_note(batch, count, free, **modes), **modes)
 
 
@@ -111,7 +110,7 @@ def _remedy(shape, width, height, room) -> str:
 
 
 def _note(batch: int, count: int, free: int, **modes: Any) -> str:
-    names = [name.replace("_", " ") for name, on in modes.items() if on and name != "vae_slicing"]
+    names = [name.replace("_", " ") for name, on in modes.items() if on]
     together = f"{batch} pictures at once" if batch > 1 else "one picture at a time" if count > 1 else ""
     saving = f"saving memory by {', '.join(names)}" if names else "no memory saving needed"
     return "; ".join(part for part in (f"{_gb(free)} free", saving, together) if part)

@@ -96,9 +96,7 @@ class DiffusersEngine:
             self._ask(task, model, inputs)
             try:
                 return self._follow(self._job, emit, cancelled)
-            except errors.ReverieError:
-                raise
-            except BaseException:  # Ctrl-C, or `emit` failed: nobody waits for the rest of the job
+            except BaseException:  # cancelled, Ctrl-C, or `emit` failed: nobody waits for the rest of the job
                 self._forget(self._job)
                 raise
 
@@ -160,6 +158,9 @@ class DiffusersEngine:
             raise self._died() from None
 
     def _forget(self, job: int) -> None:
+        """Tell the worker to leave off. To a job that has ended this means nothing."""
+        if self.pid is None:
+            return
         try:
             self._send({"op": "cancel", "id": job})
         except WorkerDied:

@@ -95,8 +95,7 @@ class Worker:
         fingerprint = head["fingerprint"]
         same = self.loaded is not None and self.loaded_print == fingerprint
         if not same:
-            self.loaded = None
-            _painting.release(self.device)
+            self._unload()
         shape = self.loaded.shape if same else _loading.shape_of(model, self.device, assets)
         free = _device.free_bytes(self.device)
         if self.options.get("memory_gb"):
@@ -111,6 +110,9 @@ class Worker:
             loaded=same and not self.loaded.offloaded,
             batch=self.options.get("batch", 0),
         )
+        if same and plan.offload and not self.loaded.offloaded:
+            self._unload()
+            same = False
         if not same:
             self.send({"type": "progress", "id": self.job, "fraction": 0.0, "note": f"loading {model.title}"}, b"")
             self.loaded = _painting.load(model, self.device, shape, assets, plan.offload, self.cancelled)
@@ -118,6 +120,12 @@ class Worker:
         else:
             self.loaded.model = model
         return plan
+
+    def _unload(self) -> None:
+        from reverie.engines import _painting
+
+        self.loaded = None
+        _painting.release(self.device)
 
     def _report(self, error: Exception) -> None:
         from reverie.engines import _painting

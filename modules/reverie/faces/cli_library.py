@@ -57,14 +57,15 @@ def show(name: str, as_json: bool) -> None:
 
 def _recipe(name: str) -> dict[str, Any]:
     """The recipe inside the file called `name`, or of the picture in the library with that id."""
-    from reverie import recipes, studio
+    from reverie import recipes
+    from reverie.studio import Studio
 
     path = Path(name)
     if path.exists() or path.suffix:
         return recipes.read(path)
-    with studio.Studio.open() as opened:
-        asset = studio.find_asset(opened, name)
-        return {"path": str(opened.path(asset)), **asset.recipe}
+    with Studio.open() as studio:
+        asset = studio.library.get(name)
+        return {"path": str(studio.path(asset)), **asset.recipe}
 
 
 def _row(studio, asset) -> dict[str, Any]:

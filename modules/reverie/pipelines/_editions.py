@@ -55,11 +55,6 @@ def make(
     return {kind: str(path) for kind, path in files.items() if path.exists()}
 
 
-def was_stopped(studio, jobs: list[str]) -> bool:
-    """Whether one of these jobs was cancelled: nobody waits for a film then."""
-    return any(studio.store.jobs.get(job).state == "cancelled" for job in jobs)
-
-
 def _at_once(work: Callable[[], Any]) -> Iterator[float]:
     """Work of a second or two, that does not tell how far it is."""
     yield 0.0

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from reverie.errors import ReverieError, by_name
+from reverie.errors import Cancelled, ReverieError, by_name
 from reverie.pipelines import Update
 from reverie.types import Event, Job
 
@@ -17,7 +17,7 @@ def follow(studio, session: str, jobs: list[Job], on_success: Callable[[Job], It
     """Updates of all jobs until they end. `on_success` yields what a finished job gives. When the caller stops early
     (close, Ctrl-C) or three jobs fail in a row, what is still waiting or running is cancelled."""
     by_id = {job.id: job for job in jobs}
-    done, failures_in_a_row, ended = 0, 0, False
+    done, failures_in_a_row, gave_up, left, ended = 0, 0, False, 0, False
     try:
         for event in studio.follow(jobs):
             job = by_id[event.job]
@@ -27,13 +27,19 @@ def follow(studio, session: str, jobs: list[Job], on_success: Callable[[Job], It
                 done, failures_in_a_row = done + 1, 0
                 for update in on_success(job):
                     yield Update(**{**vars(update), "fraction": done / len(jobs)})
+            elif event.kind == "cancelled" and gave_up:
+                done, left = done + 1, left + job.task.count
             elif event.kind in ("failed", "cancelled"):
                 done += 1
                 failures_in_a_row += event.kind == "failed"
                 yield Update("failed", text=event.error or "Cancelled.", fraction=done / len(jobs), data=event.job)
                 if failures_in_a_row == MAX_FAILURES_IN_A_ROW and done < len(jobs):
                     studio.cancel(session)
+                    gave_up = True
         ended = True
+        if left:
+            stopped = f"{MAX_FAILURES_IN_A_ROW} failed in a row: stopped, with {left} left to draw."
+            yield Update("note", text=f"{stopped} Mend what they name and run it again.", fraction=1.0)
     finally:
         if not ended:
             studio.cancel(session)
@@ -45,9 +51,9 @@ def progress(event: Event, done: int, total: int) -> Update:
 
 
 def error_of(studio, job_id: str) -> ReverieError:
-    """The stored error of a failed job, as the exception it was."""
+    """The stored error of a failed job, as the exception it was; Cancelled where there is none."""
     job = studio.store.jobs.get(job_id)
-    return by_name(job.error_class)(job.error or "Cancelled.")
+    return by_name(job.error_class)(job.error) if job.error_class else Cancelled("Cancelled.")
 
 
 def sampling(model, params: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import secrets
 import time
 from dataclasses import replace
@@ -90,6 +91,7 @@ def plan(studio, params: Params) -> list[Task]:
         own = (seed + first) % 2**32
         prompt, negative = (wildcards.resolve(text, own, studio.settings.wildcards) for text in words)
         tasks.append(make_task(**common, prompt=prompt, negative=negative, seed=own, count=min(at_once, params.count - first)))
+    _check_out(params)
     return tasks
 
 
@@ -112,11 +114,24 @@ def _copy_out(path: Path, params: Params, number: int) -> Path:
     if not params.out:
         return path
     out = Path(params.out).expanduser()
-    if out.suffix.lower() == ".png":
-        target = out if params.count == 1 else out.with_name(f"{out.stem}_{number + 1:03d}{out.suffix}")
-    elif out.suffix and not out.is_dir():
-        raise BadInput(f"'{out.name}' is not a PNG file name.", "Give --out a name ending in .png, or a folder.")
-    else:
+    if _is_folder(out):
         target = out / path.name
+    else:
+        target = out if params.count == 1 else out.with_name(f"{out.stem}_{number + 1:03d}{out.suffix}")
     media.place(path, target)
     return target.absolute()
+
+
+def _check_out(params: Params) -> None:
+    """BadInput or StoreFailed if the pictures could not go where `out` says: better said before they are drawn."""
+    if not params.out:
+        return
+    out = Path(params.out).expanduser()
+    known = mimetypes.MimeTypes().guess_type(out.name)[0]  # not by the system's own list, which knows even `.1`
+    if _is_folder(out) and not out.is_dir() and (known or out.is_file()):
+        raise BadInput(f"'{out.name}' is not a PNG file name.", "Give --out a name ending in .png, or a folder.")
+    media.folder(out if _is_folder(out) else out.parent)
+
+
+def _is_folder(out: Path) -> bool:
+    return out.is_dir() or out.suffix.lower() != ".png"

@@ -91,7 +91,7 @@ def run(studio, params: Params) -> Iterator[Update]:
         made = {}
         if "storyboard" in kinds:
             made["storyboard"] = str(storyboard.build(_title(params), reading.rows, out / "storyboard.html", style=params.style, model=model.id))
-        if not _editions.was_stopped(studio, failed):
+        if not studio.was_cancelled(session):  # else nobody waits for a film
             made |= yield from _editions.make(out, _name(params), _title(params), reading.rows, reading.texts, kinds)
     yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, made), "session": session,
                                              "changes": prompt_cache.counted(scenes, gone)})
@@ -100,9 +100,11 @@ def run(studio, params: Params) -> Iterator[Update]:
 def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Iterator[Update]:
     """Draw the jobs' scenes; gives back the ids of those that failed. Raises the first error if none succeeded."""
     failed: list[str] = []
+    drawn: list[str] = []
 
     def take(job: Job) -> Iterator[Update]:
         row = row_of[job.id]
+        drawn.append(job.id)
         for source, target in zip(studio.pictures(job), row["image"], strict=True):
             if not _stays(target, row["key"]):
                 _put_enlarged(source, target)
@@ -115,7 +117,7 @@ def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Ite
         elif update.kind == "progress":
             update = replace(update, text=update.text or row_of[update.data]["filename"], data=row_of[update.data])
         yield update
-    if failed and len(failed) == len(jobs):
+    if failed and not drawn:
         raise error_of(studio, failed[0])
     return failed
 

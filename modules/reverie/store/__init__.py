@@ -10,6 +10,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from reverie import media
 from reverie.errors import StoreFailed
 from reverie.store.jobs import Jobs
 from reverie.store.library import Library
@@ -22,13 +23,14 @@ class Store:
     """The database at `path` (made and migrated when needed). Safe to use from many threads and processes."""
 
     def __init__(self, path: Path):
-        from sqlalchemy import create_engine, event
+        from sqlalchemy import URL, create_engine, event
 
         from reverie.store import schema
 
-        path.parent.mkdir(parents=True, exist_ok=True)
+        media.folder(path.parent)
         self.path = path
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
+        address = URL.create("sqlite", database=str(path))
+        self._engine = create_engine(address, connect_args={"timeout": BUSY_TIMEOUT_S})
         event.listen(self._engine, "connect", _on_connect)
         event.listen(self._engine, "begin", _on_begin)
         with self.begin() as db:
@@ -58,13 +60,6 @@ class Store:
                 yield db
         except DatabaseError as error:
             raise StoreFailed(f"The database {self.path} refused: {error.orig}.", _advice(str(error.orig))) from error
-
-    def integrity(self) -> str:
-        """`'ok'`, or SQLite's own words on what is damaged."""
-        from sqlalchemy import text
-
-        with self.read() as db:
-            return str(db.execute(text("PRAGMA quick_check")).scalar())
 
     def backup(self, target: Path) -> None:
         """A consistent copy at `target` while others write (SQLite's backup API; never copy the file itself)."""

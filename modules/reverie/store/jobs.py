@@ -1,4 +1,4 @@
-"""The queue: jobs, their states and what happened to them. A job that was claimed is leased, never lost.
+"""The queue: jobs, their states and what happened to them. What was running at a sudden end waits again, never lost.
 
 The transitions are this one table; anything else is refused.
 """
@@ -22,26 +22,27 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "quarantined": frozenset({"queued"}),
 }
 EVENT_OF_STATE = {"queued": "requeued", "running": "started", "quarantined": "failed"}
-MAX_ORPHANED = 3  # a job that was running at that many sudden deaths is quarantined: it may be what kills
+MAX_DEATHS = 3  # a job that was running at that many sudden deaths is quarantined: it may be what kills
 
-_COLUMNS = "id, key, session, task, state, attempt, node, lease_until, priority, parent, error, error_class, created_at, finished_at"
+_COLUMNS = "id, key, session, task, state, deaths, node, priority, error, error_class, created_at, finished_at"
 
 
 class Jobs:
     def __init__(self, store):
         self._store = store
 
-    def put(self, task: Task, key: str, session: str, priority: int = 0, parent: str = "") -> tuple[Job, bool]:
+    def put(self, task: Task, key: str, session: str, priority: int = 0) -> tuple[Job, bool]:
         """The job of this key, made if there is none; the flag says whether it is new."""
         with self._store.begin() as db:
             known = db.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE key = ?", (key,)).mappings().first()
             if known:
                 return _job(known), False
-            job = Job(id=uuid.uuid4().hex, task=task, key=key, session=session, priority=priority, parent=parent,
+            job = Job(id=uuid.uuid4().hex, task=task, key=key, session=session, priority=priority,
                       created_at=time.time())
             db.exec_driver_sql(
-                "INSERT INTO jobs (id, key, session, task, state, priority, parent, created_at) VALUES (?, ?, ?, ?, 'queued', ?, ?, ?)",
-                (job.id, key, session, task.model_dump_json(), priority, parent, job.created_at),
+                "INSERT INTO jobs (id, key, session, task, state, priority, created_at) "
+                "VALUES (?, ?, ?, ?, 'queued', ?, ?)",
+                (job.id, key, session, task.model_dump_json(), priority, job.created_at),
             )
             _event(db, job, "queued")
             return job, True
@@ -64,8 +65,8 @@ class Jobs:
             ).mappings().all()
         return [_job(row) for row in rows]
 
-    def claim(self, node: str, lease_s: float, sessions: list[str]) -> Job | None:
-        """The next waiting job of these sessions, now running on `node` until its lease ends; None if nothing waits."""
+    def claim(self, node: str, sessions: list[str]) -> Job | None:
+        """The next waiting job of these sessions, now running on `node`; None if nothing waits."""
         marks = ",".join("?" * len(sessions))
         with self._store.begin() as db:
             row = db.exec_driver_sql(
@@ -74,18 +75,16 @@ class Jobs:
             ).mappings().first()
             if row is None:
                 return None
-            job = _job(row)
-            changes = {"attempt": job.attempt + 1, "node": node, "lease_until": time.time() + lease_s, "cancel_requested": 0}
-            return self._move(db, job, "running", changes)
+            return self._move(db, _job(row), "running", {"node": node, "cancel_requested": 0})
 
-    def ask_again(self, job: Job, session: str) -> Job:
-        """A job that is not running waits (again), now for this session."""
+    def ask_again(self, job: Job, session: str, living: list[str]) -> Job:
+        """The job waits (again), now for this session. One that runs, or waits for a `living` one, stays as it is."""
         with self._store.begin() as db:
             job = _job(db.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job.id,)).mappings().one())
-            if job.state == "running":
+            if job.state == "running" or job.state == "queued" and job.session in living:
                 return job
-            db.exec_driver_sql("UPDATE jobs SET session = ?, attempt = 0 WHERE id = ?", (session, job.id))
-            job = job.model_copy(update={"session": session, "attempt": 0})
+            db.exec_driver_sql("UPDATE jobs SET session = ?, deaths = 0 WHERE id = ?", (session, job.id))
+            job = job.model_copy(update={"session": session, "deaths": 0})
             return job if job.state == "queued" else self.move_in(db, job, "queued", note="asked for again")
 
     def adopt(self, session_of: dict[str, str], living: list[str]) -> int:
@@ -103,10 +102,6 @@ class Jobs:
         """The id of the newest stored event, 0 if there is none."""
         with self._store.read() as db:
             return db.exec_driver_sql("SELECT coalesce(max(id), 0) FROM events").scalar()
-
-    def renew(self, job_id: str, lease_s: float) -> None:
-        with self._store.begin() as db:
-            db.exec_driver_sql("UPDATE jobs SET lease_until = ? WHERE id = ? AND state = 'running'", (time.time() + lease_s, job_id))
 
     def move(self, job_id: str, state: str, error: BaseException | None = None, note: str = "") -> Job:
         """Put a job into another state, with its event. StoreFailed if the table above does not allow it."""
@@ -134,17 +129,15 @@ class Jobs:
         changes.pop("cancel_requested", None)
         return job.model_copy(update={"state": state, **changes})
 
-    def requeue_orphans(self, now: float | None = None) -> int:
-        """Running jobs whose lease ended by `now` (None: all of them) wait again; how many. Repeat killers are quarantined."""
+    def requeue_orphans(self) -> int:
+        """Jobs that were running when their dispatcher ended wait again; how many. Repeat killers are quarantined."""
         with self._store.begin() as db:
-            rows = db.exec_driver_sql(
-                f"SELECT {_COLUMNS} FROM jobs WHERE state = 'running' AND lease_until <= ?",
-                (float("inf") if now is None else now,),
-            ).mappings().all()
+            db.exec_driver_sql("UPDATE jobs SET deaths = deaths + 1 WHERE state = 'running'")
+            rows = db.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'running'").mappings().all()
             for job in map(_job, rows):
-                if job.attempt >= MAX_ORPHANED:
-                    reason = StoreFailed(f"The program died {job.attempt} times while this was running.", "Try a smaller size or another model.")
-                    self.move_in(db, job, "quarantined", reason)
+                if job.deaths >= MAX_DEATHS:
+                    what = f"The program broke off {job.deaths} times while this was running."
+                    self.move_in(db, job, "quarantined", StoreFailed(what, "Try a smaller size or another model."))
                 else:
                     self.move_in(db, job, "queued", note="taken up again after a sudden end")
         return len(rows)

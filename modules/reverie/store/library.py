@@ -35,8 +35,8 @@ class Library:
     def get(self, asset_id: str) -> Asset:
         """The asset of this id, or of an unambiguous beginning of it (at least 6 characters)."""
         if len(asset_id) >= 6 and asset_id.isalnum():
-            found = self._select("WHERE id GLOB ? LIMIT 2", (f"{asset_id}*",))
-            if len({asset.id for asset in found}) == 1:
+            found = self._select("WHERE id GLOB ? GROUP BY id LIMIT 2", (f"{asset_id}*",))
+            if len(found) == 1:
                 return found[0]
         raise NotFound(f"There is no picture '{asset_id}' in the library.", "List them: reverie library list")
 

@@ -32,6 +32,12 @@ MIGRATIONS: list[list[str]] = [
         "CREATE INDEX assets_by_id ON assets(id)",
         "CREATE INDEX assets_by_time ON assets(created_at DESC)",
     ],
+    [
+        "UPDATE jobs SET attempt = 0",
+        "ALTER TABLE jobs RENAME COLUMN attempt TO deaths",
+        "ALTER TABLE jobs DROP COLUMN lease_until",
+        "ALTER TABLE jobs DROP COLUMN parent",
+    ],
 ]
 
 

@@ -13,6 +13,7 @@ from reverie.errors import Cancelled, ReverieError
 from reverie.faces.widgets import look
 from reverie.studio import Studio
 
+STOPPED = "Stopped. What is finished is kept; Draw carries on."
 log = logging.getLogger("reverie.faces")
 
 
@@ -107,7 +108,7 @@ class Runner:
             summary = self._follow(params)
             self.say(*self._verdict(summary, time.monotonic() - started))
         except Cancelled:
-            self.say("Stopped. Nothing was finished yet.")
+            self.say(STOPPED)
         except ReverieError as error:
             self.say(str(error), "bad")
         except Exception as error:
@@ -148,7 +149,7 @@ class Runner:
 
     def _verdict(self, summary, seconds: float) -> tuple[str, str]:
         if self._stopped.is_set() and summary is None:
-            return "Stopped. What is finished is kept; Draw carries on.", ""
+            return STOPPED, ""
         if self._stopped.is_set():
             number = len((summary or {}).get("pictures", []))
             return f"Stopped. {number} finished picture{'' if number == 1 else 's'} kept; Draw carries on.", ""
