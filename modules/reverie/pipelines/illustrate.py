@@ -16,7 +16,7 @@ from reverie import language, media, models, prompt_cache, recipes, settings, st
 from reverie.errors import BadInput, Busy, ModelMissing, NotFound, StoreFailed
 from reverie.language import sheet as cast_sheet
 from reverie.language import tokens
-from reverie.pipelines import Update, _editions
+from reverie.pipelines import Update, _check, _editions
 from reverie.pipelines._run import error_of, follow, sampling
 from reverie.studio import make_task
 from reverie.types import Job, Task
@@ -34,6 +34,7 @@ class Params(BaseModel):
     chapters: str = Field("", description="only these chapters, such as '1 3'; empty: all")
     resume: str = Field("", description="carry on from chapter and scene, such as '2 5'")
     dry_run: bool = Field(False, description="show every prompt and file name, draw nothing")
+    check: bool = Field(False, description="grade the pictures against their prompts with CLIP and list the weakest; in a dry run, those that are there")
     style: str = Field("graphic novel", description="how the pictures look", json_schema_extra={"choices": "styles"})
     model: str = Field("pocket", description="model id, folder or .safetensors file", json_schema_extra={"choices": "models"})
     characters: str = Field("", description="a YAML file of who looks how", json_schema_extra={"widget": "path", "advanced": True})
@@ -54,13 +55,15 @@ def run(studio, params: Params) -> Iterator[Update]:
     params = _seeded(params)
     kinds = _editions.chosen(params.outputs)
     reading, scenes, gone = _read(params)
+    clip, log_file = models.clip(_family(params), studio.settings) if params.check else None, studio.settings.storage / "logs" / "check.log"
     yield Update("plan", data=scenes)
     for note in [*reading.notes, *prompt_cache.told(out_folder(params), scenes, gone)]:
         yield Update("note", text=note)
     if params.dry_run:
         for note in _propose(params, reading):
             yield Update("note", text=note)
-        yield Update("done", fraction=1.0, data=_summary(params, scenes, [], 0, started, {}) | {"changes": prompt_cache.counted(scenes, gone)})
+        checked = (yield from _check.run(out_folder(params), clip, _drawn_before(params, scenes), log_file)) if clip else {}
+        yield Update("done", fraction=1.0, data=_summary(params, scenes, [], 0, started, checked) | {"changes": prompt_cache.counted(scenes, gone)})
         return
     model = models.find(params.model, studio.settings)
     tasks = [_task(params, model, row) for row in scenes]
@@ -74,7 +77,7 @@ def run(studio, params: Params) -> Iterator[Update]:
         session = studio.session(NAME, str(params.text), params.model_dump())
         jobs, row_of = [], {}
         for row, task in zip(scenes, tasks, strict=True):
-            row["key"] = studio.key(task)
+            row["key"], row["asked"] = studio.key(task), task.prompt
             row["image"] = [out / name for name in filenames(row["filename"], params.count)]
             if not _is_made(row):
                 jobs.append(studio.submit(task, session))
@@ -83,10 +86,12 @@ def run(studio, params: Params) -> Iterator[Update]:
         if kept:
             yield Update("note", text=f"{kept} of {len(scenes)} scenes are there already.", fraction=0.0)
         failed = yield from _draw(studio, session, jobs, row_of)
-        made = {}
+        made, stopped = {}, _editions.was_stopped(studio, failed)
+        if clip and not stopped:
+            made |= yield from _check.run(out, clip, scenes, log_file)
         if "storyboard" in kinds:
             made["storyboard"] = str(storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id))
-        if not _editions.was_stopped(studio, failed):
+        if not stopped:
             made |= yield from _editions.make(out, _name(params), _title(params), scenes, reading.texts, kinds)
     yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, made), "session": session,
                                              "changes": prompt_cache.counted(scenes, gone)})
@@ -112,6 +117,17 @@ def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Ite
     if failed and len(failed) == len(jobs):
         raise error_of(studio, failed[0])
     return failed
+
+
+def _drawn_before(params: Params, scenes: list[dict]) -> list[dict]:
+    """The scenes with their prompts and the pictures that the last run left, under the names that they had then."""
+    out, taken = out_folder(params), {row["was"] for row in scenes}
+
+    def pictures(row: dict) -> list[Path]:
+        own = row["was"] or row["filename"]
+        return [] if not row["was"] and own in taken else [out / name for name in filenames(own, params.count)]
+
+    return [row | {"asked": _wording(params, row)[1], "image": pictures(row)} for row in scenes]
 
 
 def rows(params: Params) -> list[dict[str, Any]]:
@@ -244,16 +260,22 @@ def _from(scenes: list[dict], start: list[int] | None) -> list[dict]:
 
 
 def _task(params: Params, model, row: dict) -> Task:
-    """The seed follows from the chapter and scene that it was first drawn as (16 apart: the most pictures a scene can have)."""
+    seed, prompt, negative = _wording(params, row)
+    return make_task(
+        prompt=prompt, negative=negative, engine=params.engine, count=params.count, seed=seed,
+        width=params.width or model.width, height=params.height or model.height, **sampling(model, params),
+    )
+
+
+def _wording(params: Params, row: dict) -> tuple[int, str, str]:
+    """(seed, prompt, negative). The seed follows from the chapter and scene that it was first drawn as (16 apart: the most
+    pictures a scene can have)."""
     chapter, scene = row["slot"]
     seed = (params.seed + 100_000 * chapter + 16 * scene) % 2**32
     prompt, negative = row["prompt"], row["negative"]
     if row["edited"]:  # only what a person wrote may hold choices
         prompt, negative = (wildcards.resolve(text, seed, settings.load().wildcards) for text in (prompt, negative))
-    return make_task(
-        prompt=prompt, negative=negative, engine=params.engine, count=params.count, seed=seed,
-        width=params.width or model.width, height=params.height or model.height, **sampling(model, params),
-    )
+    return seed, prompt, negative
 
 
 def _is_made(row: dict) -> bool:
