@@ -1,11 +1,11 @@
 """What a CLIP sees: texts and pictures as vectors that point the same way where they speak of the same.
 
-The CLIP runs in a process of its own (`python -m reverie.vision`), like every model here: a crash or a full memory ends
-the looking and not the notebook, stopping is ending the process, and its memory is free again afterwards. It computes on
-the processor: a CLIP takes about a second a picture there, and a graphics card's memory belongs to the model that draws.
+The CLIP runs in a process of its own (`python -m reverie.vision`), like every model here: a crash or a full memory
+ends the looking and not the notebook, stopping is ending the process, and its memory is free again afterwards. It
+computes on the processor: a CLIP takes about a second a picture there, and a card's memory belongs to what draws.
 
     standard input    one line of JSON {clip, texts, pictures}; the process ends when this stream does
-    standard output   lines of JSON: {scale}, then {vectors}, the texts' before the pictures', or {error, what, next_step}
+    standard output   lines of JSON: {scale}, then {vectors}, those of the texts first; or {error, what, next_step}
 
 A vector is kept as text: base64 of little-endian float16 of length 1.
 """

@@ -8,8 +8,8 @@ A bare cosine says little to a person, so a grade says how the picture's own pro
     like    the scene whose prompt fits it best, such as "chapter 4, scene 2"; "" when that is its own
     weak    whether a guess would be as sure: `sure` is at most 1 / of
 
-What was looked at once is kept beside the pictures: `.check.json` holds the vectors of pictures and prompts by the digest
-of their bytes, for one CLIP (its weights' fingerprint).
+What was looked at once is kept beside the pictures: `.check.json` holds the vectors of pictures and prompts by the
+digest of their bytes, for one CLIP (its weights' fingerprint).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run(out: Path, clip: models.Model, rows: list[dict[str, Any]], log_file: Pat
 
 
 def grade(out: Path, clip: models.Model, rows: list[dict[str, Any]], log_file: Path) -> Iterator[Update]:
-    """Yields progress and gives back the grades. Scenes without a picture count with their prompts. Errors: `vision.look`'s."""
+    """Yields progress, gives back the grades. Scenes without a picture count with their prompts. Errors: `vision.look`'s."""
     shown = [(row, Path(path)) for row in rows for path in row["image"] if Path(path).exists()]
     if not shown:
         return []
@@ -69,7 +69,7 @@ def grade(out: Path, clip: models.Model, rows: list[dict[str, Any]], log_file: P
 
 
 def weakest(grades: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that are least sure of their own prompt, the worst first: at most WEAKEST, and not more than half of all."""
+    """Those that are least sure of their own prompt, the worst first: at most WEAKEST, not more than half of all."""
     return sorted(grades, key=lambda found: (found["sure"], found["match"]))[: min(WEAKEST, -(-len(grades) // 2))]
 
 
@@ -79,7 +79,8 @@ def tell(grades: list[dict[str, Any]], worst: list[dict[str, Any]], clip: str, o
         return ["Nothing is drawn yet, so there is nothing to check. Draw first: the same command without --dry-run."]
     others = grades[0]["of"]
     if others == 1:
-        return [f"Checked with {clip}: one prompt only, so there is nothing to tell it from (match {grades[0]['match']:.2f})."]
+        match = grades[0]["match"]
+        return [f"Checked with {clip}: one prompt only, so there is nothing to tell it from (match {match:.2f})."]
     first, weak = sum(found["rank"] == 1 for found in grades), sum(found["weak"] for found in grades)
     lines = [f"Checked with {clip}: {first} of {len(grades)} pictures fit their own prompt best of all {others}, "
              f"{weak} no better than by chance. The weakest:"]
@@ -92,7 +93,7 @@ def tell(grades: list[dict[str, Any]], worst: list[dict[str, Any]], clip: str, o
 
 
 def _grade(row: dict[str, Any], path: Path, own: int, matches, scale: float, scenes: list[dict]) -> dict[str, Any]:
-    """`matches`: the picture's cosines with all prompts; `own`: which is its own; `scenes`: the first row of each prompt."""
+    """`matches`: the picture's cosines with all prompts; `own`: which is its own; `scenes`: each prompt's first row."""
     import numpy as np
 
     shares = np.exp(scale * (matches - matches.max()))
@@ -100,7 +101,8 @@ def _grade(row: dict[str, Any], path: Path, own: int, matches, scale: float, sce
     return {
         "chapter": row["chapter"], "scene": row["scene"], "filename": row["filename"], "path": str(path),
         "match": round(float(matches[own]), 4), "sure": round(sure, 4), "rank": rank, "of": len(scenes),
-        "like": "" if rank == 1 else _place(scenes[int(matches.argmax())]), "weak": len(scenes) > 1 and sure <= 1 / len(scenes),
+        "like": "" if rank == 1 else _place(scenes[int(matches.argmax())]),
+        "weak": len(scenes) > 1 and sure <= 1 / len(scenes),
     }
 
 
