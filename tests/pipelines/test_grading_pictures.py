@@ -27,13 +27,13 @@ from scripts.pocket.draw import draw  # noqa: E402
 from scripts.pocket.scenes import Scene, full_caption  # noqa: E402
 
 CLIP = ROOT / "assets" / "models" / "pocket-clip"
-SCENES = [
-    Scene("forest", "night", "clear", "house", "red", 1, "left", (), "moon", "yellow"),
-    Scene("desert", "day", "clear", "horse", "brown", 2, "right", (), "sun", "yellow"),
-    Scene("sea", "dusk", "storm", "boat", "white", 3, "middle"),
-    Scene("laboratory", "day", None, "machine", "green", 1, "right"),
-    Scene("mountains", "dawn", "snow", "castle", "purple", 1, "middle"),
-    Scene("library", "night", None, "table", "orange", 1, "left"),
+SCENES = [  # as different as the small CLIP needs
+    Scene("forest", "night", "clear", "house", "red", 1, "left", (), "moon", "yellow", "noir"),
+    Scene("desert", "day", "clear", "horse", "brown", 2, "right", (), "sun", "yellow", "watercolour"),
+    Scene("sea", "dusk", "storm", "boat", "white", 3, "middle", (), None, None, "pixel art"),
+    Scene("city", "day", "rain", "tower", "green", 1, "right", (), None, None, "ink"),
+    Scene("mountains", "dawn", "snow", "castle", "purple", 1, "middle", (), None, None, "wireframe"),
+    Scene("library", "night", None, "table", "orange", 1, "left", (), None, None, "graphic novel"),
 ]
 WRONG, SHOWN_INSTEAD = 2, SCENES[5]  # the sea's picture shows a library
 GRADE = {"chapter", "scene", "filename", "path", "match", "sure", "rank", "of", "like", "weak"}

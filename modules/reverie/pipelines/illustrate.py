@@ -34,7 +34,7 @@ class Params(BaseModel):
     chapters: str = Field("", description="only these chapters, such as '1 3'; empty: all")
     resume: str = Field("", description="carry on from chapter and scene, such as '2 5'")
     dry_run: bool = Field(False, description="show every prompt and file name, draw nothing")
-    check: bool = Field(False, description="grade the pictures against their prompts with CLIP and list the weakest; in a dry run, those that are there")
+    check: bool = Field(False, description="grade the pictures against their prompts with CLIP and list the weakest")
     style: str = Field("graphic novel", description="how the pictures look", json_schema_extra={"choices": "styles"})
     model: str = Field("pocket", description="model id, folder or .safetensors file", json_schema_extra={"choices": "models"})
     characters: str = Field("", description="a YAML file of who looks how", json_schema_extra={"widget": "path", "advanced": True})
