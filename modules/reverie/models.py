@@ -25,6 +25,7 @@ from reverie.errors import BadInput, ModelMissing
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
 SAMPLES, SAMPLE_BYTES = 64, 1 << 18  # a fingerprint reads at most 16 MiB of each file, spread over its length
 MAX_HEADER = 100 << 20
+CLIPS = "clip"  # the folder of storage/models where CLIPs lie
 
 # Tensor names that only one kind of file has, most telling first: (substring, kind).
 _SIGNS = (
@@ -101,6 +102,22 @@ def all(settings=None) -> list[Model]:
     return models
 
 
+def clip(family: str, settings=None) -> Model:
+    """The CLIP that grades pictures of a family: the catalogue's, else a folder of `storage/models/clip` in transformers'
+    CLIPModel layout. ModelMissing says where to get one: what has seen only another family's pictures is no judge of these.
+    """
+    settings = settings or settings_module.load()
+    rows = settings_module.config("models").get("clips", {})
+    listed = [_clip_of(name, family, row) for name, row in rows.items() if family in row["families"]]
+    places = [(model, path) for model in listed for path in _candidates(model, settings, CLIPS)]
+    places += [(None, path) for path in sorted((settings.models / CLIPS).glob("*"))]
+    for model, path in places:
+        if _is_clip(path):
+            return replace(model or Model(id=path.name, title=path.name, family=family), path=path, layout="folder")
+    advice = fetch_sentence(listed[0], settings, CLIPS) if listed else f"Put one into {settings.models / CLIPS}."
+    raise ModelMissing(f"There is no CLIP here that can judge pictures of the family {family or 'unknown'}.", advice)
+
+
 def inspect(path: Path) -> Model:
     """The model in that folder or file, its family told by `model_index.json` or by its tensors' names."""
     path = Path(path).expanduser().absolute()
@@ -131,15 +148,16 @@ def advise(settings=None) -> list[Model]:
     return [replace(m, note=f"{m.note} Needs {need(m):g} GB; this machine has {where}.") for m in fitting[:3]]
 
 
-def fetch_sentence(model: Model, settings) -> str:
-    """What to do to have the model: which file from where into which folder."""
+def fetch_sentence(model: Model, settings, kind: str = "diffusers") -> str:
+    """What to do to have the model: which file from where into which folder; `kind` is the one for whole folders."""
     parts = []
     if model.url:
         size = f" ({model.size / 1e9:.1f} GB)" if model.size else ""
         parts.append(f"Download {model.url}{size} into {settings.models / 'checkpoints'}")
     if model.repo:
-        folder = settings.models / "diffusers" / model.repo.split("/")[-1]
-        parts.append(f"{'or download' if parts else 'Download'} https://huggingface.co/{model.repo} into {folder}")
+        folder = settings.models / kind / model.repo.split("/")[-1]
+        size = f" ({model.size / 1e9:.1f} GB)" if model.size and not model.url else ""
+        parts.append(f"{'or download' if parts else 'Download'} https://huggingface.co/{model.repo}{size} into {folder}")
     if model.bundled:
         parts.append(f"Restore the project's folder {model.bundled} (fetch the project again)")
     return (", ".join(parts) or f"Put it into {settings.models / 'checkpoints'}") + "."
@@ -186,8 +204,12 @@ def _catalogued(name: str, settings) -> Model:
     return model
 
 
-def _candidates(model: Model, settings):
-    folders, files = settings.models / "diffusers", settings.models / "checkpoints"
+def _clip_of(name: str, family: str, row: dict) -> Model:
+    return Model(id=name, family=family, **{key: value for key, value in row.items() if key != "families"})
+
+
+def _candidates(model: Model, settings, kind: str = "diffusers"):
+    folders, files = settings.models / kind, settings.models / "checkpoints"
     if model.bundled:
         yield settings.root / model.bundled
     yield folders / model.id
@@ -200,6 +222,15 @@ def _candidates(model: Model, settings):
 
 def _is_model(path: Path) -> bool:
     return (path / "model_index.json").is_file() or (path.suffix == ".safetensors" and path.is_file())
+
+
+def _is_clip(path: Path) -> bool:
+    """Whether a whole CLIP, both its towers, lies in this folder in safetensors."""
+    try:
+        kind = json.loads((path / "config.json").read_text("utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return kind == "clip" and any(path.glob("*.safetensors"))
 
 
 def _stored(settings) -> list[Path]:

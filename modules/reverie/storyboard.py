@@ -26,7 +26,7 @@ def build(title: str, rows: Iterable[dict[str, Any]], out_path, *, style: str = 
 
     A row is what the illustrate pipeline plans (chapter, chapter_title, scene, words, characters, setting, time, mood,
     action, prompt, negative, filename) with `image`, a path or a list of paths, and `excerpt`, a few words of the text.
-    Rows without a picture are shown as not drawn yet. StoreFailed if the page cannot be written.
+    `grades`, as the check gives them, mark weak pictures. Rows without a picture are shown as not drawn yet. StoreFailed if the page cannot be written.
     """
     return media.write_text(Path(out_path), page(title, list(rows), style=style, model=model))
 
@@ -175,7 +175,14 @@ def _chips(row: dict[str, Any]) -> str:
     who = [characters] if isinstance(characters, str) else list(characters)
     chips = [f'<li class="who">{_text(name)}</li>' for name in who if _text(name)]
     chips += [f'<li class="{key}">{_text(row[key])}</li>' for key in ("setting", "time", "weather", "mood") if row.get(key)]
+    chips += [f'<li class="weak">weak match, rank {grade["rank"]} of {grade["of"]}</li>' for grade in _weak(row)]
     return f'<ul class="chips">{"".join(chips)}</ul>' if chips else ""
+
+
+def _weak(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The worst grade of the row's pictures, if it is a weak one."""
+    grades = [grade for grade in row.get("grades") or [] if grade["weak"]]
+    return sorted(grades, key=lambda grade: grade["sure"])[:1]
 
 
 def _prompt(row: dict[str, Any]) -> str:

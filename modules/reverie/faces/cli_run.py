@@ -25,9 +25,10 @@ EXAMPLES = {
         "reverie illustrate mybook/ --chapters 1 3 --dry-run",
         "reverie illustrate mybook/ --resume 2 5 --steps 40 --guidance 8.0",
         "reverie illustrate novel.md --style watercolour --characters people.yaml --json",
+        "reverie illustrate mybook/ --check",
     ),
 }
-# What `illustrate --json` promises of each scene; `images` follows for those that are drawn.
+# What `illustrate --json` promises of each scene; `images` follows for those that are drawn, `grades` for those that are checked.
 SCENE_KEYS = (
     "chapter", "chapter_title", "scene", "words", "characters", "setting", "time", "mood", "action", "prompt", "negative", "filename",
     "budget", "span", "change", "edited",
@@ -148,9 +149,12 @@ class Outcome:
         if self.plan and "scene" in self.plan[0]:
             images = {row["filename"]: [path for path in row.get("image", ()) if path.exists()] for row in self.plan}
             drawn = {filename: list(map(str, paths)) for filename, paths in images.items() if paths}
+            graded: dict[str, list[dict[str, Any]]] = {}
+            for grade in self.summary.get("check", {}).get("grades", []):
+                graded.setdefault(grade["filename"], []).append(grade)
             return [
                 {key: row.get(key) for key in SCENE_KEYS}
-                | ({"images": drawn[row["filename"]]} if row.get("filename") in drawn else {})
+                | {name: found[row["filename"]] for name, found in (("images", drawn), ("grades", graded)) if row["filename"] in found}
                 for row in self.plan
             ]
         return [{"path": str(path), **row} for path, row in self.pictures] or self.plan

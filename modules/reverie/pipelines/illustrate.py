@@ -17,7 +17,7 @@ from reverie import language, media, models, prompt_cache, recipes, settings, st
 from reverie.errors import BadInput, Busy, ModelMissing, NotFound, StoreFailed
 from reverie.language import sheet as cast_sheet
 from reverie.language import tokens
-from reverie.pipelines import Update, _editions
+from reverie.pipelines import Update, _check, _editions
 from reverie.pipelines._run import error_of, follow, sampling
 from reverie.studio import make_task
 from reverie.types import Job, Task
@@ -36,6 +36,7 @@ class Params(BaseModel):
     chapters: str = Field("", description="only these chapters, such as '1 3'; empty: all")
     resume: str = Field("", description="carry on from chapter and scene, such as '2 5'")
     dry_run: bool = Field(False, description="show every prompt and file name, draw nothing")
+    check: bool = Field(False, description="grade the pictures against their prompts with CLIP and list the weakest")
     style: str = Field("graphic novel", description="how the pictures look", json_schema_extra={"choices": "styles"})
     model: str = Field("pocket", description="model id, folder or .safetensors file", json_schema_extra={"choices": "models"})
     characters: str = Field("", description="a YAML file of who looks how", json_schema_extra={"widget": "path", "advanced": True})
@@ -58,13 +59,15 @@ def run(studio, params: Params) -> Iterator[Update]:
     reading, scenes, gone = _read(params)
     for row in reading.rows:
         row["seed"] = params.seed  # of the whole run: with -1 nobody else knows it
+    clip, log_file = models.clip(_family(params), studio.settings) if params.check else None, studio.settings.storage / "logs" / "check.log"
     yield Update("plan", data=scenes)
     for note in [*reading.notes, *prompt_cache.told(out_folder(params), scenes, gone)]:
         yield Update("note", text=note)
     if params.dry_run:
         for note in _propose(params, reading):
             yield Update("note", text=note)
-        yield Update("done", fraction=1.0, data=_summary(params, scenes, [], 0, started, {}) | {"changes": prompt_cache.counted(scenes, gone)})
+        checked = (yield from _check.run(out_folder(params), clip, _drawn_before(params, scenes), log_file)) if clip else {}
+        yield Update("done", fraction=1.0, data=_summary(params, scenes, [], 0, started, checked) | {"changes": prompt_cache.counted(scenes, gone)})
         return
     model = models.find(params.model, studio.settings)
     tasks = [_task(params, model, row) for row in scenes]
@@ -79,7 +82,7 @@ def run(studio, params: Params) -> Iterator[Update]:
             row["image"] = [out / name for name in filenames(row["filename"], params.count)]
         todo = []
         for row, task in zip(scenes, tasks, strict=True):
-            row["key"] = studio.key(task)
+            row["key"], row["asked"] = studio.key(task), task.prompt
             if not all(_stays(path, row["key"]) for path in row["image"]):
                 todo.append((row, task))
         kept = len(scenes) - len(todo)
@@ -88,10 +91,12 @@ def run(studio, params: Params) -> Iterator[Update]:
         jobs = [studio.submit(task, session) for _, task in todo]
         row_of = {job.id: row for job, (row, _) in zip(jobs, todo, strict=True)}
         failed = yield from _draw(studio, session, jobs, row_of)
-        made = {}
+        made, stopped = {}, studio.was_cancelled(session)  # then nobody waits for a film
+        if clip and not stopped:
+            made |= yield from _check.run(out, clip, scenes, log_file)
         if "storyboard" in kinds:
             made["storyboard"] = str(storyboard.build(_title(params), reading.rows, out / "storyboard.html", style=params.style, model=model.id))
-        if not studio.was_cancelled(session):  # else nobody waits for a film
+        if not stopped:
             made |= yield from _editions.make(out, _name(params), _title(params), reading.rows, reading.texts, kinds)
     yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, made), "session": session,
                                              "changes": prompt_cache.counted(scenes, gone)})
@@ -120,6 +125,17 @@ def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Ite
     if failed and not drawn:
         raise error_of(studio, failed[0])
     return failed
+
+
+def _drawn_before(params: Params, scenes: list[dict]) -> list[dict]:
+    """The scenes with their prompts and the pictures that the last run left, under the names that they had then."""
+    out, taken = out_folder(params), {row["was"] for row in scenes}
+
+    def pictures(row: dict) -> list[Path]:
+        own = row["was"] or row["filename"]
+        return [] if not row["was"] and own in taken else [out / name for name in filenames(own, params.count)]
+
+    return [row | {"asked": _wording(params, row)[1], "image": pictures(row)} for row in scenes]
 
 
 def rows(params: Params) -> list[dict[str, Any]]:
@@ -258,16 +274,22 @@ def _from(scenes: list[dict], start: str) -> list[dict]:
 
 
 def _task(params: Params, model, row: dict) -> Task:
-    """The seed follows from the chapter and scene that it was first drawn as (16 apart: the most pictures a scene can have)."""
+    seed, prompt, negative = _wording(params, row)
+    return make_task(
+        prompt=prompt, negative=negative, engine=params.engine, count=params.count, seed=seed,
+        width=params.width or model.width, height=params.height or model.height, **sampling(model, params),
+    )
+
+
+def _wording(params: Params, row: dict) -> tuple[int, str, str]:
+    """(seed, prompt, negative). The seed follows from the chapter and scene that it was first drawn as (16 apart: the most
+    pictures a scene can have)."""
     chapter, scene = row["slot"]
     seed = (params.seed + 100_000 * chapter + 16 * scene) % 2**32
     prompt, negative = row["prompt"], row["negative"]
     if row["edited"]:  # only what a person wrote may hold choices
         prompt, negative = (wildcards.resolve(text, seed, settings.load().wildcards) for text in (prompt, negative))
-    return make_task(
-        prompt=prompt, negative=negative, engine=params.engine, count=params.count, seed=seed,
-        width=params.width or model.width, height=params.height or model.height, **sampling(model, params),
-    )
+    return seed, prompt, negative
 
 
 def _stays(picture: Path, key: str) -> bool:

@@ -35,6 +35,8 @@ def run_headless(parameters: dict[str, Any]) -> dict[str, Any]:
     summary = {"pipeline": pipeline.NAME, "pictures": [], "storyboard": None, **summary, "seconds": round(time.monotonic() - started, 2)}
     if not summary["pictures"] and not getattr(params, "dry_run", False):
         raise BadInput("Nothing was drawn.", "Look at the lines above, mend what they name and run it again.")
+    for line in summary.get("check", {}).get("told", []):
+        print(line)
     show_strip(summary["pictures"])
     _remember(summary)
     return summary

@@ -94,7 +94,7 @@ class IllustrateTab:
     def _end(self, summary) -> None:
         self.read.disabled = False
         found = {key: Path(summary[key]) for key in ("storyboard", "epub", "pdf", "animatic") if summary and summary.get(key)}
-        self.board.value = look.editions(found, MAX_INLINE_BYTES) + (self._storyboard(found["storyboard"]) if "storyboard" in found else "")
+        self.board.value = look.lines("Check", _checked(summary)) + look.editions(found, MAX_INLINE_BYTES) + (self._storyboard(found["storyboard"]) if "storyboard" in found else "")
 
     def _storyboard(self, page: Path) -> str:
         place = f'<p class="rv-place">{look.esc(page)}</p>'
@@ -108,6 +108,11 @@ class IllustrateTab:
         if files:
             self.form.controls["text"].value = str(keep_uploads(files))
             self._start_reading()
+
+
+def _checked(summary) -> list[str]:
+    check = (summary or {}).get("check", {})
+    return check.get("told") or [line for line in [check.get("error")] if line]
 
 
 def keep_uploads(files) -> Path:

@@ -96,6 +96,12 @@ def editions(files: dict[str, Path], most_bytes: int) -> str:
     return f'{title}{"".join(places)}{film}<p class="rv-links">{" ".join(links)}</p>' if places else ""
 
 
+def lines(title: str, texts: list[str]) -> str:
+    """Lines of a report under a title, spaced as on a terminal; nothing without any."""
+    body = "\n".join(esc(text) for text in texts)
+    return f'<h3 class="rv-chapter">{esc(title)}</h3><pre class="rv-lines">{body}</pre>' if texts else ""
+
+
 def chips(values: Iterable[Any]) -> str:
     return "".join(f'<span class="rv-chip">{esc(value)}</span>' for value in values if value)
 
