@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,17 @@ def doubts(sheet: Cast) -> list[str]:
         elif person.phrase and said and person.colour not in said:
             found.append(f"The phrase of {person.name} says {', '.join(sorted(said))}, the colour says {person.colour}.")
     return found
+
+
+def unheard(found: Cast, sheet: Cast, heard: Iterable[str]) -> list[str]:
+    """Whom of the sheet a writer (`heard`, names in `found`) would describe in other words: the sheet stays as it is."""
+    known = {n.lower(): person for person in sheet.values() for n in people.names(person)}
+    pairs = [(found[name], next((known[n.lower()] for n in people.names(found[name]) if n.lower() in known), None)) for name in heard if name in found]
+    others = [old.name for new, old in pairs if old and (new.look and new.look != old.look or new.clothes and new.clothes != old.clothes)]
+    if not others:
+        return []
+    return [f"The language model would describe {', '.join(others[:5])}{' …' if len(others) > 5 else ''} in other words. The sheet stays as it is; "
+            "delete an entry there to have it proposed anew."]
 
 
 def is_due(out: Path, reading) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Generator, Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +38,7 @@ class Params(BaseModel):
     style: str = Field("graphic novel", description="how the pictures look", json_schema_extra={"choices": "styles"})
     model: str = Field("pocket", description="model id, folder or .safetensors file", json_schema_extra={"choices": "models"})
     characters: str = Field("", description="a YAML file of who looks how", json_schema_extra={"widget": "path", "advanced": True})
+    writer: str = Field("off", description="a language model that reads for better prompts: off, or its server, such as ollama or ollama:hermes3:8b", json_schema_extra={"choices": "writers"})
     steps: int = Field(0, ge=0, le=200, description="denoising steps; 0: the model's own")
     guidance: float = Field(0.0, ge=0, le=30, description="cfg; 0: the model's own")
     width: int = Field(0, ge=0, le=8192, description="pixels; 0: the model's own", json_schema_extra={"advanced": True})
@@ -53,7 +55,7 @@ def run(studio, params: Params) -> Iterator[Update]:
     started = time.monotonic()
     params = _seeded(params)
     kinds = _editions.chosen(params.outputs)
-    reading, scenes, gone = _read(params)
+    reading, scenes, gone = yield from _reading(params)
     yield Update("plan", data=scenes)
     for note in [*reading.notes, *prompt_cache.told(out_folder(params), scenes, gone)]:
         yield Update("note", text=note)
@@ -66,7 +68,7 @@ def run(studio, params: Params) -> Iterator[Update]:
     tasks = [_task(params, model, row) for row in scenes]
     out = out_folder(params)
     with hold(out):
-        for note in cast_sheet.keep(out, reading):
+        for note in _keep(out, reading):
             yield Update("note", text=note)
         prompt_cache.follow(out, scenes, params.count, filenames)
         prompt_cache.keep(out, scenes)
@@ -87,7 +89,7 @@ def run(studio, params: Params) -> Iterator[Update]:
         if "storyboard" in kinds:
             made["storyboard"] = str(storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id))
         if not _editions.was_stopped(studio, failed):
-            made |= yield from _editions.make(out, _name(params), _title(params), scenes, reading.texts, kinds)
+            made |= yield from _editions.make(out, _name(params), _title(params), scenes, reading.texts, kinds, reading.language)
     yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, made), "session": session,
                                              "changes": prompt_cache.counted(scenes, gone)})
 
@@ -114,22 +116,27 @@ def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Ite
     return failed
 
 
-def rows(params: Params) -> list[dict[str, Any]]:
-    """The scenes that these params ask for, each with its prompt (the edited one where there is one) and file name."""
-    return _read(params)[1]
+def rows(params: Params, tell: Callable[[str], Any] = lambda text: None) -> list[dict[str, Any]]:
+    """The scenes that these params ask for, each with its prompt (the edited one where there is one) and file name.
+
+    `tell` hears what a writer is being asked, which may take long.
+    """
+    return language.finished(_reading(params), lambda update: tell(update.text))[1]
 
 
-def _read(params: Params):
-    """(the reading, the rows that are asked for, file names of scenes that are gone since the last run)"""
+def _reading(params: Params) -> Generator[Update, None, tuple]:
+    """Yields what a writer is asked; gives back (the reading, the rows that are asked for, file names of scenes that are gone since the last run)."""
     family, out, found = _family(params), out_folder(params), _model(params)
     counter = tokens.counter(found.path if found else None, family, settings.load().assets)
     slots: list[tuple[int, int]] = []
-    reading = language.read(
-        resolve(params.text), chapters=numbers(params.chapters, "chapters"), family=family, style=params.style,
-        characters=resolve(params.characters) if params.characters else None, kept=out / cast_sheet.NAME,
-        max_tokens=counter and counter.limit, count_tokens=counter and counter.count,
-        slots=lambda spans: slots.extend(prompt_cache.slots(out, spans)) or slots,
-    )
+    with _writer(params) as writer:
+        steps = language.reading(
+            resolve(params.text), chapters=numbers(params.chapters, "chapters"), family=family, style=params.style,
+            characters=resolve(params.characters) if params.characters else None, kept=out / cast_sheet.NAME,
+            max_tokens=counter and counter.limit, count_tokens=counter and counter.count,
+            slots=lambda spans: slots.extend(prompt_cache.slots(out, spans)) or slots, writer=writer,
+        )
+        reading = yield from _asking(steps)
     for row, slot in zip(reading.rows, slots, strict=True):
         row["slot"] = slot
     gone = prompt_cache.compare(out, reading.rows)
@@ -140,14 +147,43 @@ def _read(params: Params):
     return reading, _from(reading.rows, numbers(params.resume, "resume")), gone
 
 
+def _asking(steps: Generator[str, None, language.Reading]) -> Generator[Update, None, language.Reading]:
+    while True:
+        try:
+            yield Update("progress", text=f"Asking the language model: {next(steps)}")
+        except StopIteration as end:
+            return end.value
+
+
+@contextmanager
+def _writer(params: Params):
+    """The writer that the params name, None for none."""
+    if params.writer.strip().lower() in ("", "off", "none", "false"):
+        yield None
+        return
+    from reverie.language import model, writer
+
+    with model.LanguageModel(model.server(params.writer)) as asked:
+        yield writer.Writer(asked, settings.load().storage / "cache" / "writer")
+
+
+def _keep(out: Path, reading) -> list[str]:
+    """Keep the character sheet, and what a writer claims, each with its quote and its place in the text."""
+    notes = cast_sheet.keep(out, reading)
+    claims = {"people": reading.claims, "scenes": {f"{row['chapter']}.{row['scene']}": row["claims"] for row in reading.rows if row["claims"]}}
+    if any(claims.values()):
+        media.write_text(out / "claims.json", json.dumps(claims, ensure_ascii=False, indent=1))
+    return notes
+
+
 def _propose(params: Params, reading) -> list[str]:
     """Keep the character sheet of a dry run; a folder that another run holds, or that cannot be written, is no reason to fail."""
     out = out_folder(params)
-    if not cast_sheet.is_due(out, reading):
+    if not cast_sheet.is_due(out, reading) and not reading.claims:
         return []
     try:
         with hold(out):
-            return cast_sheet.keep(out, reading)
+            return _keep(out, reading)
     except StoreFailed as error:
         return [f"The character sheet was not written: {error}"]
 
