@@ -69,8 +69,10 @@ def test_a_dry_run_asks_and_the_run_after_it_draws_without_asking(studio, params
     sheet = yaml.safe_load((tmp_path / "out/characters.yaml").read_text())
     assert sheet["Emma"]["look"] == "a tall woman with grey hair" and any("paragraph" in line for line in sheet["Emma"]["evidence"])
     claims = json.loads((tmp_path / "out/claims.json").read_text())
-    assert {claim["what"] for claim in claims["scenes"]["1.2"]} == {"character", "action"} and claims["people"]["Emma"]
-    assert illustrate.rows(params)[1]["claims"] == claims["scenes"]["1.2"] and len(there.asked) == 3
+    of_scene = [claim for claim in claims["1"] if claim["scene"] == 2]
+    assert [claim["what"] for claim in of_scene] == ["character", "action"]
+    assert [claim["what"] for claim in claims["1"] if claim.get("person") == "Emma"] == ["name", "kind", "look"]
+    assert illustrate.rows(params)[1]["claims"] == of_scene and len(there.asked) == 3
 
 
 def test_nothing_that_is_written_has_the_key_or_the_address(studio, params, there, tmp_path):

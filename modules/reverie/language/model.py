@@ -8,6 +8,7 @@ The servers are rows of configs/writer.yaml; their addresses and keys come from 
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -292,6 +293,7 @@ class LanguageModel:
         return f"Name one: {self.server.name}:{example}." + (f" There are: {', '.join(there[:8])}." if there else "")
 
 
+@functools.lru_cache(maxsize=32)
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a pydantic model in the strict form that servers ask for: every field required, no others."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,11 +114,14 @@ def doubts(sheet: Cast) -> list[str]:
     return found
 
 
-def unheard(found: Cast, sheet: Cast, heard: Iterable[str]) -> list[str]:
-    """Whom of the sheet a writer (`heard`, names in `found`) would describe in other words: the sheet stays as it is."""
+def unheard(found: Cast, sheet: Cast, heard: Mapping[str, Iterable]) -> list[str]:
+    """Whom of the sheet a writer would describe in other words: the sheet stays as it is. `heard`: names in `found` → claims."""
     known = {n.lower(): person for person in sheet.values() for n in people.names(person)}
-    pairs = [(found[name], next((known[n.lower()] for n in people.names(found[name]) if n.lower() in known), None)) for name in heard if name in found]
-    others = [old.name for new, old in pairs if old and (new.look and new.look != old.look or new.clothes and new.clothes != old.clothes)]
+    others = []
+    for name, told in heard.items():
+        old = next((known[n.lower()] for n in people.names(found[name]) if n.lower() in known), None)
+        if old and any(claim.what in ("look", "clothes") and getattr(old, claim.what) != getattr(found[name], claim.what) for claim in told):
+            others.append(old.name)
     if not others:
         return []
     return [f"The language model would describe {', '.join(others[:5])}{' …' if len(others) > 5 else ''} in other words. The sheet stays as it is; "

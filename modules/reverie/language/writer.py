@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from reverie.language.tellers import told_by
 
 _MOST_BAD = 3               # answers in a row that do not fit: then the model is not asked any more
 _MOST_PEOPLE = 40           # of one answer
+_MOST_LETTERS = 120         # of a value
 _AGES = {"old": "old", "elderly": "old", "aged": "old", "young": "young"}
 _PARAGRAPH = re.compile(r".+?(?:\n[ \t]*\n\s*|\Z)", re.S)
 _SENTENCE = re.compile(r".+?(?:[.!?…]+[”’\"')\]]*\s+|\Z)", re.S)
@@ -115,6 +116,9 @@ class Claim(NamedTuple):
     end: int
 
 
+Shots = dict[tuple[int, int], tuple[Told, list[Claim]]]
+
+
 @dataclass
 class Writer:
     """Asks `model` and keeps its answers in `cache`. The methods that ask yield a line before each question."""
@@ -123,15 +127,15 @@ class Writer:
     cache: Path
     asked: int = 0
     known: int = 0
-    kept: int = 0
     unquoted: int = 0
     unfit: int = 0
     failure: str = ""
-    heard: dict[str, list[Claim]] = field(default_factory=dict)   # of people, by name
     unkept: str = ""
+    heard: dict[str, list[Claim]] = field(default_factory=dict)   # of people, by name
+    shown: list[Claim] = field(default_factory=list)              # of scenes
     _bad_in_a_row: int = 0
 
-    def people(self, chapters: list[Chapter], found: Cast, is_english: bool = True) -> Iterator[str]:
+    def people(self, chapters: list[Chapter], found: Cast, is_english: bool = True) -> Generator[str, None, Cast]:
         """Gives back `found` with what the model reads of its people in these chapters, and those whom it finds besides."""
         room = self._room("people", PeopleSaid, chapter="", text="")
         parts = [(chapter, *span) for chapter in chapters for span in pieces(chapter.text, room)]
@@ -139,13 +143,13 @@ class Writer:
             yield f"who is in chapter {chapter.number} (question {number} of {len(parts)})"
             answer = self._answer("people", PeopleSaid, chapter=chapter.title or chapter.number, text=chapter.text[start:end])
             for said in answer.people[:_MOST_PEOPLE] if answer else ():
-                found = self._with(found, said, chapter, start, end, is_english)
+                found = self._with(found, said, chapter, (start, end), is_english)
         texts = {chapter.number: chapter.text for chapter in chapters}
         return {name: _described(person, self.heard.get(name, ()), texts) for name, person in found.items()}
 
-    def shots(self, scenes: list[Scene], chapters: dict[int, Chapter], everyone: Cast) -> Iterator[str]:
+    def shots(self, scenes: list[Scene], chapters: dict[int, Chapter], everyone: Cast) -> Generator[str, None, Shots]:
         """Gives back (chapter, scene) → (what the model tells of the scene, its claims)."""
-        told: dict[tuple[int, int], tuple[Told, list[Claim]]] = {}
+        told: Shots = {}
         room = self._room("shot", ShotSaid, people="", chapter="", text="")
         for number, scene in enumerate(scenes, 1):
             yield f"chapter {scene.chapter}, scene {scene.scene} (question {number} of {len(scenes)})"
@@ -161,7 +165,7 @@ class Writer:
         """What a reader should know of how the asking went."""
         said = []
         if self.asked or self.known:
-            said.append(f"Language model: {self.asked} questions asked, {self.known} answers known from before; {self.kept} claims traced to their place "
+            said.append(f"Language model: {self.asked} questions asked, {self.known} answers known from before; {len(self.shown) + sum(map(len, self.heard.values()))} claims traced to their place "
                         f"in the text, {self.unquoted} left out because what they quote is not there.")
         if self.unfit:
             said.append(f"{self.unfit} answers of the language model did not fit; the rules stand in for them.")
@@ -233,34 +237,37 @@ class Writer:
         if not place or has and not quotes.find(text[start:end], has, 1) or backed and not _backs(text[start:end], said.value):
             self.unquoted += 1
             return None
-        self.kept += 1
-        return Claim(what, " ".join(said.value.split()), text[start:end], *scene, start, end)
+        return Claim(what, " ".join(said.value.split())[:_MOST_LETTERS], text[start:end], *scene, start, end)
 
-    def _with(self, found: Cast, said: PersonSaid, chapter: Chapter, start: int, end: int, is_english: bool) -> Cast:
-        """`found` with one person's claims kept under their name in it; somebody new is added to it."""
-        name = " ".join(said.name.split()).strip(" .,;:")
+    def _with(self, found: Cast, said: PersonSaid, chapter: Chapter, span: tuple[int, int], is_english: bool) -> Cast:
+        """`found` with one person's claims kept under their name in it, and with their aliases; somebody new is added to it."""
+        text, name = chapter.text[slice(*span)], " ".join(said.name.split()).strip(" .,;:")
         if not _is_name(name):
             return found
 
         def claim(what: str, one: Said, **more: Any) -> list[Claim]:
-            made = self._claim(what, one, (chapter.number, 0), chapter.text, (start, end), **more)
+            made = self._claim(what, one, (chapter.number, 0), chapter.text, span, **more)
             return [made] if made else []
 
-        told: list[Claim] = claim("name", Said(value=name, quote=name), least=1)
+        owner = _owner(found, name)
+        same = [o for a in said.aliases if owner is None and (o := _owner(found, a.value)) and quotes.find(text, a.quote) and _is_same(name, a)]
+        told = claim("alias" if same else "name", Said(value=name, quote=name), least=1)
         if not told:
             return found
-        owner = _owner(found, name) or next((o for a in said.aliases if (o := _owner(found, a.value)) and _is_same(name, a)), None)
-        if owner is None:
-            found, owner = found | {name: Person(name, colour=colour_of(name))}, name
         for alias in said.aliases:
-            if _is_name(alias.value.strip()) and _owner(found, alias.value) is None:
+            if alias.value.strip() != name and _is_name(alias.value.strip()) and _owner(found, alias.value) is None:
                 told += claim("alias", alias, has=alias.value)
         told += claim("kind", said.kind) if _in(said.kind.value, KINDS) not in ("", "nobody") else []
         told += claim("age", said.age) if _age(said.age.value) else []
         for what, one in (("look", said.look), ("clothes", said.clothes)):
             told += claim(what, one, backed=is_english)
+        owner = owner or next(iter(same), name)
+        if owner not in found and len(told) == 1:
+            return found  # no more than a word with a capital
         self.heard[owner] = self.heard.get(owner, []) + told
-        return found
+        person = found.get(owner) or Person(name, colour=colour_of(name))
+        aliases = (*person.aliases, *(c.value for c in told if c.what == "alias"))
+        return found | {owner: replace(person, aliases=tuple(dict.fromkeys(aliases)))}
 
     def _shot(self, said: ShotSaid, scene: Scene, text: str, everyone: Cast) -> tuple[Told, list[Claim]]:
         made: list[Claim] = []
@@ -280,6 +287,7 @@ class Writer:
             claim("time", said.time, _in(said.time.value, lexicon.words("time_words"))),
             claim("mood", said.mood, _in(said.mood.value, lexicon.words("idle"))),
             action, (_owner(everyone, said.action.who) or "") if action else "")
+        self.shown += made
         return told, made
 
 
@@ -329,8 +337,8 @@ def _is_name(name: str) -> bool:
 
 
 def _is_same(name: str, alias: Said) -> bool:
-    """Whether somebody known as `alias` may be called `name` as well: it is part of the name, or one quote has both."""
-    return set(alias.value.split()) <= set(name.split()) or bool(quotes.find(alias.quote, name, 1) and quotes.find(alias.quote, alias.value, 1))
+    """Whether who is known as `alias` may be called `name` as well: the name begins with it, or one quote has both."""
+    return f"{name} ".startswith(f"{alias.value.strip()} ") or bool(quotes.find(alias.quote, name, 1) and quotes.find(alias.quote, alias.value, 1))
 
 
 def _age(value: str) -> str:
@@ -352,13 +360,11 @@ def _described(person: Person, told: Iterable[Claim], texts: dict[int, str]) -> 
     """The person as the claims say, the first of each kind; where they say nothing, as the rules found."""
     first: dict[str, Claim] = {}
     for claim in told:
-        is_name = claim.what in ("name", "alias")
-        if not is_name or claim.value not in (person.name, *person.aliases):
-            first.setdefault(f"name {claim.value}" if is_name else claim.what, claim)
-    called = [claim.value for what, claim in first.items() if what.startswith("name ")]
-    person = replace(person, aliases=tuple(dict.fromkeys((*person.aliases, *called))))
+        first.setdefault(claim.value if claim.what == "alias" else claim.what, claim)
+    where = [f"{c.value}: {claims.place(texts[c.chapter], c.chapter, c.start, c.end)}" for c in first.values() if c.what != "name"]
+    person = replace(person, evidence=tuple(dict.fromkeys((*where, *person.evidence))))
     if "kind" in first:
-        kind = first["kind"].value
+        kind = _in(first["kind"].value, KINDS)
         look = re.sub(r"\b(?:man|woman|child|boy|girl)\b", kind, person.look) if kind != person.kind and kind in ("man", "woman", "child") else person.look
         person = replace(person, kind=kind, look=look, gender=kind if kind in ("man", "woman") else person.gender)
     if "age" in first:
@@ -368,8 +374,7 @@ def _described(person: Person, told: Iterable[Claim], texts: dict[int, str]) -> 
     if clothes := _phrase(first["clothes"].value.removeprefix("wearing "), 8) if "clothes" in first else "":
         colour = next((lexicon.colours()[w] for w in clothes.split() if w in lexicon.colours()), person.colour)
         person = replace(person, clothes=clothes, colour=colour)
-    where = tuple(f"{c.value}: {claims.place(texts[c.chapter], c.chapter, c.start, c.end)}" for c in first.values())
-    return replace(person, evidence=tuple(dict.fromkeys((*where, *person.evidence))))
+    return person
 
 
 def _look(person: Person, value: str) -> str:

@@ -24,6 +24,7 @@ from reverie.types import Job, Task
 
 NAME, TITLE = "illustrate", "Illustrate"
 STORYBOARD_WIDTH = 512  # pixels, at least
+CLAIMS = "claims.json"
 
 
 class Params(BaseModel):
@@ -168,12 +169,21 @@ def _writer(params: Params):
 
 
 def _keep(out: Path, reading) -> list[str]:
-    """Keep the character sheet, and what a writer claims, each with its quote and its place in the text."""
-    notes = cast_sheet.keep(out, reading)
-    claims = {"people": reading.claims, "scenes": {f"{row['chapter']}.{row['scene']}": row["claims"] for row in reading.rows if row["claims"]}}
-    if any(claims.values()):
-        media.write_text(out / "claims.json", json.dumps(claims, ensure_ascii=False, indent=1))
+    """Keep the character sheet, and by chapter what a writer claims, each with its quote and its place in the text."""
+    notes, claims = cast_sheet.keep(out, reading), {}
+    people = [{"person": name} | claim for name, told in reading.claims.items() for claim in told]
+    for claim in [*people, *(claim for row in reading.rows for claim in row["claims"])]:
+        claims.setdefault(str(claim["chapter"]), []).append(claim)
+    if claims:
+        media.write_text(out / CLAIMS, json.dumps(_kept_claims(out) | claims, ensure_ascii=False, indent=1))
     return notes
+
+
+def _kept_claims(out: Path) -> dict[str, list]:
+    try:
+        return dict(json.loads((out / CLAIMS).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _propose(params: Params, reading) -> list[str]:
