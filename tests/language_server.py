@@ -1,4 +1,4 @@
-"""A language model's server for tests: a real one on a real port, that speaks as Ollama and OpenAI-compatible servers do."""
+"""A language model's server for tests: a real one on a port, that speaks as Ollama and OpenAI-compatible servers do."""
 
 import contextlib
 import json
@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class LanguageServer:
     """Answers a question with the first of `answers`, (needle, answer) pairs, whose needle is in what the user says.
 
-    `replies` come before, one for each question: a text is said as it is, a function is called with the request's handler and
-    does what it likes. `models` are there, `key` is wanted when set, `refuses` names what a request must not have.
+    `replies` come before, one for each question: a text is said as it is, a function is called with the request's handler
+    and does what it likes. `models` are there, `key` is wanted when set, `refuses` names what a request must not have.
     """
 
     def __init__(self):
@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
     def refused(self):
         """What an OpenAI-compatible server says without the key it wants."""
         if self.home.key and self.headers["Authorization"] != f"Bearer {self.home.key}":
-            self.send(401, {"error": {"message": f"Incorrect API key provided: {self.headers['Authorization']}", "type": "invalid_request_error"}})
+            self.send(401, {"error": {"message": f"Incorrect API key provided: {self.headers['Authorization']}"}})
             return True
         return False
 
@@ -87,18 +87,19 @@ class _Handler(BaseHTTPRequestHandler):
             if name in request or name == form or isinstance(form, dict) and form.get("type") == name:
                 return self.send(*refusal)
         if request["model"] not in self.home.models:
-            ollama = {"error": f"model '{request['model']}' not found"}
-            return self.send(404, ollama if say == self.ollama else {"error": {"message": f"The model `{request['model']}` does not exist", "code": "model_not_found"}})
+            said = f"model '{request['model']}' not found"
+            return self.send(404, {"error": said if say == self.ollama else {"message": said, "code": "model_not_found"}})
         reply = self.home.replies.pop(0) if self.home.replies else self.home.reply(request["messages"])
         return reply(self) if callable(reply) else say(request, reply)
 
     def ollama(self, request, text, reason="stop"):
-        self.send(200, {"model": request["model"], "created_at": "2026-01-01T00:00:00Z", "message": {"role": "assistant", "content": text},
-                        "done_reason": reason, "done": True, "eval_count": 12})
+        self.send(200, {"model": request["model"], "created_at": "2026-01-01T00:00:00Z", "done_reason": reason, "done": True,
+                        "message": {"role": "assistant", "content": text}, "eval_count": 12})
 
     def openai(self, request, text, reason="stop"):
-        choice = {"index": 0, "message": {"role": "assistant", "content": text, "refusal": None}, "finish_reason": reason}
-        self.send(200, {"id": "x", "object": "chat.completion", "model": request["model"], "choices": [choice], "usage": {"total_tokens": 9}})
+        message = {"role": "assistant", "content": text, "refusal": None}
+        self.send(200, {"id": "x", "object": "chat.completion", "model": request["model"], "usage": {"total_tokens": 9},
+                        "choices": [{"index": 0, "message": message, "finish_reason": reason}]})
 
 
 @contextmanager

@@ -10,7 +10,7 @@
     │   └── Cancelled            somebody cancelled the job
     ├── StoreFailed     (1)      the database or the disk refused (full disk, locked, damaged)
     │   └── Busy                 another run holds this output folder or storage
-    ├── Unanswered      (1)      a language model cannot be asked: its server is down or slow, has no such model, wants a key
+    ├── Unanswered      (1)      a language model cannot be asked: its server is down, slow, without that model
     │   └── BadAnswer            it answered, but not what was asked for
     └── NotFound        (2)      an id, a file or a name that does not exist
 

@@ -53,12 +53,13 @@ def load() -> Settings:
 
 
 def secret(*names: str) -> str:
-    """The first of these that is set: in the environment, else as a line `NAME=value` of storage/secrets.env; "" if none is.
+    """The first of these that is set: in the environment, else as `NAME=value` in storage/secrets.env; "" if none is.
 
     BadInput where others than its owner may read that file.
     """
     kept = _kept_secrets(load().storage / "secrets.env")
-    return next((value for source in (os.environ, kept) for name in names if (value := source.get(name, "").strip())), "")
+    found = (source.get(name, "").strip() for source in (os.environ, kept) for name in names)
+    return next(filter(None, found), "")
 
 
 def _kept_secrets(path: Path) -> dict[str, str]:

@@ -26,14 +26,16 @@ At night Emma walked through the forest. A red house burned, and Emma watched it
 """
 PEOPLE = {"people": [{"name": "Emma", "kind": {"value": "woman", "quote": "She was a tall woman"},
                       "look": {"value": "a tall woman with grey hair", "quote": "a tall woman with grey hair"}}]}
-SHOT = {"characters": [{"value": "Emma", "quote": "and Emma watched it"}], "action": {"value": "watching a house burn", "who": "Emma", "quote": "A red house burned"},
+SHOT = {"characters": [{"value": "Emma", "quote": "and Emma watched it"}],
+        "action": {"value": "watching a house burn", "who": "Emma", "quote": "A red house burned"},
         "mood": {"value": "joyful", "quote": "she laughed out loud"}}
 KEY = "sk-very-secret-key"
 
 
 @pytest.fixture
 def there(monkeypatch):
-    with language_server(key=KEY, answers=[("The text, from chapter", PEOPLE), ("red house burned", SHOT), ("", {"characters": []})]) as server:
+    answers = [("The text, from chapter", PEOPLE), ("red house burned", SHOT), ("", {"characters": []})]
+    with language_server(key=KEY, answers=answers) as server:
         monkeypatch.setenv("REVERIE_OPENAI_URL", f"{server.url}/v1")
         monkeypatch.setenv("REVERIE_OPENAI_KEY", KEY)
         yield server
@@ -67,7 +69,8 @@ def test_a_dry_run_asks_and_the_run_after_it_draws_without_asking(studio, params
     assert len(there.asked) == 3 and wet[-1].data["failed"] == 0 and len(wet[-1].data["pictures"]) == 2
     assert any("watching" in name for name in wet[-1].data["pictures"])
     sheet = yaml.safe_load((tmp_path / "out/characters.yaml").read_text())
-    assert sheet["Emma"]["look"] == "a tall woman with grey hair" and any("paragraph" in line for line in sheet["Emma"]["evidence"])
+    assert sheet["Emma"]["look"] == "a tall woman with grey hair"
+    assert any("paragraph" in line for line in sheet["Emma"]["evidence"])
     claims = json.loads((tmp_path / "out/claims.json").read_text())
     of_scene = [claim for claim in claims["1"] if claim["scene"] == 2]
     assert [claim["what"] for claim in of_scene] == ["character", "action"]
@@ -98,7 +101,8 @@ def test_without_its_server_a_run_draws_what_the_rules_say(studio, params, there
     plain = illustrate.rows(params.model_copy(update={"writer": "off"}))
     there.close()
     updates = run(studio, params)
-    assert updates[-1].data["failed"] == 0 and [row["prompt"] for row in next(u.data for u in updates if u.kind == "plan")] == [row["prompt"] for row in plain]
+    rows = next(update.data for update in updates if update.kind == "plan")
+    assert updates[-1].data["failed"] == 0 and [row["prompt"] for row in rows] == [row["prompt"] for row in plain]
     assert [update.text for update in updates if "REVERIE_OPENAI_URL" in update.text]
 
 
@@ -135,7 +139,8 @@ def test_the_doctor_says_whether_what_is_set_up_answers(there, monkeypatch):
 
 def test_the_book_is_in_the_language_of_the_text(studio, tmp_path):
     story = tmp_path / "geschichte.md"
-    story.write_text("# Kapitel 1\n\nDie Frau ging durch den Wald und sie war nicht allein. Der Mond stand auf dem Hügel, und das Haus war dunkel.\n")
+    story.write_text("# Kapitel 1\n\nDie Frau ging durch den Wald und sie war nicht allein. Der Mond stand auf dem Hügel, "
+                     "und das Haus war dunkel.\n")
     params = illustrate.Params(text=str(story), out=str(tmp_path / "out"), outputs="epub")
     book = zipfile.ZipFile(run(studio, params)[-1].data["epub"])
     package = ElementTree.fromstring(book.read("book/package.opf"))

@@ -170,4 +170,6 @@ def _writers() -> list[str]:
     return [model.OFF, *model.names()]
 
 
-CHOICES: dict[str, Callable[[], list[str]]] = {"models": _models, "styles": _styles, "samplers": _samplers, "engines": _engines, "writers": _writers}
+CHOICES: dict[str, Callable[[], list[str]]] = {
+    "models": _models, "styles": _styles, "samplers": _samplers, "engines": _engines, "writers": _writers,
+}

@@ -1,4 +1,4 @@
-"""From a text to chapters, scenes, shots and prompts: by rules alone, which need no model and no torch, or better with a writer."""
+"""From a text to chapters, scenes, shots and prompts: by rules, without a model or torch, or better with a writer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def illustrate_rows(path: Path | str, chapters=None, characters: Path | str | No
 
     `chapters`: the numbers wanted, all when None. `characters`: a sheet; without one a `characters.yaml` beside the
     chapters is used. Rows have the keys chapter, chapter_title, scene, words, characters, setting, time, mood, action,
-    prompt, negative, filename, and then excerpt, weather, source, budget, span, claims. BadInput where the text cannot be used.
+    prompt, negative, filename, and then excerpt, weather, source, budget, span, claims. BadInput if it cannot be read.
     """
     return read(path, chapters, characters, style, family, max_tokens, count_tokens).rows
 
@@ -53,14 +53,15 @@ def finished(steps: Generator[Any, None, Result], tell: Callable[[Any], Any] = l
             return end.value
 
 
-def reading(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel", family: str = "pocket",
-            max_tokens: int | None = None, count_tokens=None, kept: Path | None = None,
-            slots: Callable[[list[dict]], list[tuple[int, int]]] | None = None, writer=None) -> Generator[str, None, Reading]:
+def reading(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel",
+            family: str = "pocket", max_tokens: int | None = None, count_tokens=None, kept: Path | None = None,
+            slots: Callable[[list[dict]], list[tuple[int, int]]] | None = None, writer=None
+            ) -> Generator[str, None, Reading]:
     """As `read`, in steps: yields what a writer is asked next, and gives back the reading.
 
-    `kept` is a sheet that goes behind the others. `slots` is given the scenes' spans and tells the chapter and scene under
-    which each was first drawn: its picture keeps that composition when scenes are put in before it. `writer` (writer.Writer)
-    is asked about the wanted chapters, where there is one.
+    `kept` is a sheet that goes behind the others. `slots` is given the scenes' spans and tells the chapter and scene
+    under which each was first drawn: its picture keeps that composition when scenes are put in before it. `writer`
+    (writer.Writer) is asked about the wanted chapters, where there is one.
     """
     from reverie.language import chapters as books
     from reverie.language import people, prompts, rules, scenes, sheet
@@ -78,7 +79,8 @@ def reading(path: Path | str, chapters=None, characters: Path | str | None = Non
     everyone = sheet.freeze(rules.cast(found, sheets), sheets)
     split = [scene for chapter in book for scene in scenes.split(chapter)]
     texts = {chapter.number: chapter for chapter in book}
-    told = (yield from writer.shots([scene for scene in split if scene.chapter in wanted], texts, everyone)) if writer else {}
+    to_show = [scene for scene in split if scene.chapter in wanted]
+    told = (yield from writer.shots(to_show, texts, everyone)) if writer else {}
     all_shots = rules.describe_all(split, everyone, {where: what for where, (what, _) in told.items()})
     shots = [(scene, shot) for scene, shot in zip(split, all_shots, strict=True) if shot.chapter in wanted]
     spans = [_span(scene, texts[scene.chapter]) for scene, _ in shots]
@@ -87,7 +89,8 @@ def reading(path: Path | str, chapters=None, characters: Path | str | None = Non
     for (_, shot), span, (chapter, number) in zip(shots, spans, drawn_as, strict=True):
         prompt = prompts.compose(replace(shot, chapter=chapter, scene=number), family, style, max_tokens, count_tokens)
         claims = [claim._asdict() for claim in told.get((shot.chapter, shot.scene), (None, ()))[1]]
-        rows.append(_row(shot, prompt, prompts.filename(shot)) | {"source": span["file"], "budget": prompt.budget, "span": span, "claims": claims})
+        more = {"source": span["file"], "budget": prompt.budget, "span": span, "claims": claims}
+        rows.append(_row(shot, prompt, prompts.filename(shot)) | more)
     unseen = {name for name, p in own.items() if not p.narrator and not any(n.lower() in whole for n in people.names(p))}
     doubled = [f"{name} is described in two sheets; {characters or 'characters.yaml beside the text'} goes before {kept}." for name in own if name not in sheets]
     new = {name: p for name, p in everyone.items() if name not in sheets}
@@ -95,7 +98,8 @@ def reading(path: Path | str, chapters=None, characters: Path | str | None = Non
     notes += [*writer.notes(), *sheet.unheard(found, sheets, writer.heard)] if writer else []
     if tongue not in ("", "en") and not told:
         notes.append(f"The book seems to be in another language ({tongue}), and the rules that read scenes are English: correct the prompts (they are files) before drawing.")
-    return Reading(rows, {(scene.chapter, scene.scene): scene.text for scene in split}, everyone, new, unseen, notes, tongue,
+    by_scene = {(scene.chapter, scene.scene): scene.text for scene in split}
+    return Reading(rows, by_scene, everyone, new, unseen, notes, tongue,
                    {name: [claim._asdict() for claim in said] for name, said in writer.heard.items()} if writer else {})
 
 

@@ -8,6 +8,7 @@ The servers are rows of configs/writer.yaml; their addresses and keys come from 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -66,6 +67,10 @@ class _Protocol:
     fetch: str                                   # what to do about a model that is not there
 
 
+def _first_choice(choice: dict) -> tuple[Any, bool]:
+    return choice["message"]["content"], choice.get("finish_reason") == "length"
+
+
 _PROTOCOLS = {
     "ollama": _Protocol(
         "/api/chat", "/api/tags",
@@ -80,9 +85,12 @@ _PROTOCOLS = {
         "/chat/completions", "/models",
         lambda server: {"stream": False, "temperature": 0, "max_tokens": server.context // ANSWER_SHARE},
         lambda schema: (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}},
-            {"response_format": {"type": "json_object"}}, {}),
-        lambda answer: (answer["choices"][0]["message"]["content"], answer["choices"][0].get("finish_reason") == "length"),
+            {"response_format": {"type": "json_schema", "json_schema": {
+                "name": "answer", "strict": True, "schema": schema}}},
+            {"response_format": {"type": "json_object"}},
+            {},
+        ),
+        lambda answer: _first_choice(answer["choices"][0]),
         lambda answer: [str(model["id"]) for model in answer["data"]],
         "Load it there",
     ),
@@ -95,11 +103,11 @@ def names() -> list[str]:
 
 
 def server(writer: str) -> Server:
-    """The server that `writer` names (`ollama`, or `ollama:qwen3:8b` for another model than usual), with the user's address and key."""
+    """The server that `writer` names (`ollama`, or with another model `ollama:qwen3:8b`), the user's address and key."""
     name, _, model = writer.strip().partition(":")
     name = name.strip().lower()
     if name not in names() or model.startswith("//"):
-        raise BadInput("There is no language model server of that name." if model.startswith("//") else f"There is no language model server '{name}'.",
+        raise BadInput(f"There is no language model server '{name}'.",
                        f"Known are: {OFF}, {', '.join(names())}, each with or without a model: ollama:hermes3:8b. "
                        "An address goes into the environment, such as REVERIE_OPENAI_URL.")
     row = settings.config("writer")["usual"] | settings.config("writer")["servers"][name]
@@ -193,13 +201,13 @@ class LanguageModel:
 
     def close(self) -> None:
         """Let go of the server; Ollama also gives the memory back, which pictures may need."""
-        try:
-            if self._used and self.server.protocol == "ollama":
-                self._http.post(f"{self.server.address}/api/generate", json={"model": self._model, "keep_alive": 0}, timeout=_UNLOAD_S)
-        except Exception as error:
-            logging.getLogger(__name__).debug("unloading failed: %s", type(error).__name__)
-        finally:
-            self._http.close()
+        import httpx
+
+        if self._used and self.server.protocol == "ollama":
+            with contextlib.suppress(httpx.HTTPError):  # it does so by itself after five minutes
+                unload = {"model": self._model, "keep_alive": 0}
+                self._http.post(f"{self.server.address}/api/generate", json=unload, timeout=_UNLOAD_S)
+        self._http.close()
 
     def _try(self, messages: Messages, form: dict, schema: type[Wanted]) -> tuple[Wanted | None, str, str]:
         """(the answer or None, its text, what is wrong with it)"""
@@ -216,7 +224,8 @@ class LanguageModel:
         """The text of an answer and whether it was cut short, in the strictest form that the server understands."""
         formats, number, refusal = self._protocol.formats(form), self._format, None
         while number < len(formats):
-            status, answer = self._call("POST", self._protocol.chat, {"model": self.name, "messages": messages} | self._body | formats[number])
+            body = {"model": self.name, "messages": messages} | self._body | formats[number]
+            status, answer = self._call("POST", self._protocol.chat, body)
             if status == 200 and not answer.get("error"):
                 self._format, self._used = number, True
                 return self._text_of(answer)
@@ -231,7 +240,8 @@ class LanguageModel:
         try:
             text, is_cut = self._protocol.said(answer)
         except (KeyError, IndexError, TypeError):
-            raise Unanswered(f"{self.server.name} does not answer like a server of its kind.", f"Check {_own_names(self.server.name)['url']}.") from None
+            name, own = self.server.name, _own_names(self.server.name)
+            raise Unanswered(f"{name} does not answer like a server of its kind.", f"Check {own['url']}.") from None
         return text if isinstance(text, str) else "", is_cut
 
     def _left_out(self, words: str) -> bool:
@@ -253,7 +263,8 @@ class LanguageModel:
     def _send(self, method: str, path: str, body: dict | None) -> tuple[int, dict, float]:
         import httpx
 
-        name, until, data = self.server.name, time.monotonic() + self.server.seconds, bytearray()
+        name, own, data = self.server.name, _own_names(self.server.name), bytearray()
+        until = time.monotonic() + self.server.seconds
         try:
             with self._http.stream(method, self.server.address + path, json=body) as response:
                 for part in response.iter_bytes():
@@ -261,10 +272,10 @@ class LanguageModel:
                     if time.monotonic() > until or len(data) > _MOST_BYTES:
                         raise httpx.ReadTimeout("")
         except (httpx.ConnectError, httpx.ConnectTimeout):
-            raise Unanswered(f"{name} does not answer: nothing listens at its address.", f"Start it, or set {_own_names(name)['url']}.") from None
+            raise Unanswered(f"{name} does not answer at its address.", f"Start it, or set {own['url']}.") from None
         except httpx.TimeoutException:
             raise Unanswered(f"{name} did not answer within {self.server.seconds:g} s.",
-                             f"Choose a smaller model, or set {_own_names(name)['seconds']}.") from None
+                             f"Choose a smaller model, or set {own['seconds']}.") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unanswered(f"{name} broke off ({type(error).__name__}).", "Look whether it still runs.") from None
         later = response.headers.get("retry-after", "")
@@ -286,7 +297,8 @@ class LanguageModel:
 
     def _missing(self, there: list[str]) -> Unanswered:
         fetch = self._protocol.fetch.format(model=self._model)
-        return Unanswered(f"The model '{self._model}' is not on {self.server.name}.", f"{fetch}, or name another. {self._choose(there)}")
+        return Unanswered(f"The model '{self._model}' is not on {self.server.name}.",
+                          f"{fetch}, or name another. {self._choose(there)}")
 
     def _choose(self, there: list[str]) -> str:
         example = there[0] if there else "MODEL"
@@ -304,7 +316,8 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
             return node
         if node.get("type") == "object" and "properties" in node:
             properties = {name: strict(value) for name, value in node["properties"].items()}
-            rest = {key: strict(value) for key, value in node.items() if key not in ("title", "description", "properties")}
+            left_out = ("title", "description", "properties")
+            rest = {key: strict(value) for key, value in node.items() if key not in left_out}
             return rest | {"properties": properties, "required": list(properties), "additionalProperties": False}
         return {key: strict(value) for key, value in node.items() if key not in ("title", "default")}
 
@@ -320,7 +333,7 @@ def _with_form(messages: Messages, form: dict) -> Messages:
 
 
 def _object_in(text: str) -> dict:
-    """The JSON object of an answer, wherever it stands: after thoughts, in a code fence. ValueError if there is none."""
+    """The JSON object of an answer, wherever it stands: after thoughts, in a fence. ValueError if there is none."""
     text = re.sub(r"<think>.*?</think>", "", text, flags=re.S)
     start = text.find("{")
     if start < 0:
@@ -340,7 +353,7 @@ def _parsed(data: bytes) -> dict:
 
 
 def _error_of(answer: dict) -> str:
-    """What a server says is wrong, in one line: `{"error": "…"}`, `{"error": {"message": "…"}}`, `{"message": …}`, `{"detail": …}`."""
+    """What a server says is wrong, in one line. It may stand under `error`, `error.message`, `message` or `detail`."""
     error = answer.get("error") or answer.get("message") or answer.get("detail") or ""
     error = error.get("message", "") if isinstance(error, dict) else error
     return " ".join(str(error).split())[:200]
@@ -377,6 +390,6 @@ def _address(text: str, protocol: str, variable: str) -> str:
     host = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     port = port or (11434 if protocol == "ollama" and "://" not in text else None)
     user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-    path = re.sub(r"(?:/api(?:/chat)?|/v1)?/*$" if protocol == "ollama" else r"(?:/chat/completions)?/*$", "", parts.path)
-    path = path or ("/v1" if protocol == "openai" else "")
+    end = r"(?:/api(?:/chat)?|/v1)?/*$" if protocol == "ollama" else r"(?:/chat/completions)?/*$"
+    path = re.sub(end, "", parts.path) or ("/v1" if protocol == "openai" else "")
     return urlunsplit((parts.scheme, f"{user}{host}{f':{port}' if port else ''}", path, "", ""))

@@ -25,7 +25,8 @@ def find(text: str, quote: str, least_words: int = LEAST_WORDS) -> tuple[int, in
     at = plain.find(wanted)
     while at >= 0:
         end = at + len(wanted)
-        if not (plain[at - 1:at].isalnum() and wanted[0].isalnum() or plain[end:end + 1].isalnum() and wanted[-1].isalnum()):
+        before, after = plain[at - 1:at] if at else "", plain[end:end + 1]
+        if not (before.isalnum() and wanted[0].isalnum() or after.isalnum() and wanted[-1].isalnum()):
             return places[at], places[end - 1] + 1
         at = plain.find(wanted, at + 1)
     return None

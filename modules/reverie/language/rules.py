@@ -1,4 +1,4 @@
-"""What a scene shows, by rules where nobody tells it better: people, place, time, weather, mood, action, things and light."""
+"""What a scene shows, by rules where it is not told: people, place, time, weather, mood, action, things and light."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from reverie.language.scenes import Scene
 from reverie.language.sheet import load_sheet
 from reverie.language.tellers import told_by
 
-__all__ = ["Cast", "Person", "Shot", "Thing", "Told", "cast", "describe", "describe_all", "find_characters", "load_sheet"]
+__all__ = [
+    "Cast", "Person", "Shot", "Thing", "Told", "cast", "describe", "describe_all", "find_characters", "load_sheet",
+]
 
 MOST_PEOPLE = 3  # of a scene: more are not told apart in a picture
 
@@ -63,7 +65,9 @@ class Told:
     actor: str = ""
 
 
-def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None = None, fresh: bool = False, told: Told = Told()) -> Shot:
+def describe(
+    scene: Scene, everyone: Cast | None = None, previous: Shot | None = None, fresh: bool = False, told: Told = Told()
+) -> Shot:
     """The scene's shot. What it does not say is carried over from the `previous` shot, less so after a break (`fresh`)."""
     words = signals.read(scene.text)
     everyone = told_by(scene.text, everyone or {})
@@ -87,12 +91,15 @@ def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None =
         light_colour, phrases.excerpt(scene.text), _best(signals.tally(words[-len(words) // 3:], "weathers"), 0.6))
 
 
-def describe_all(scenes: list[Scene], everyone: Cast | None = None, told: Mapping[tuple[int, int], Told] = {}) -> list[Shot]:
-    """Shots of scenes in order, each carrying place and time on to the next. `told` is known of them by chapter and scene."""
+def describe_all(
+    scenes: list[Scene], everyone: Cast | None = None, told: Mapping[tuple[int, int], Told] = {}
+) -> list[Shot]:
+    """Shots of scenes in order, each carrying place and time on to the next. `told`: by chapter and scene."""
     shots: list[Shot] = []
     for scene, before in zip(scenes, [None, *scenes]):
         fresh = before is not None and (before.chapter != scene.chapter or before.end < scene.start)
-        shots.append(describe(scene, everyone, shots[-1] if shots else None, fresh, told.get((scene.chapter, scene.scene), Told())))
+        known = told.get((scene.chapter, scene.scene), Told())
+        shots.append(describe(scene, everyone, shots[-1] if shots else None, fresh, known))
     return shots
 
 

@@ -115,16 +115,18 @@ def doubts(sheet: Cast) -> list[str]:
 
 
 def unheard(found: Cast, sheet: Cast, heard: Mapping[str, Iterable]) -> list[str]:
-    """Whom of the sheet a writer would describe in other words: the sheet stays as it is. `heard`: names in `found` → claims."""
+    """Whom of the sheet a writer would describe in other words, for a reader. `heard`: names in `found` → claims."""
     known = {n.lower(): person for person in sheet.values() for n in people.names(person)}
     others = []
     for name, told in heard.items():
         old = next((known[n.lower()] for n in people.names(found[name]) if n.lower() in known), None)
-        if old and any(claim.what in ("look", "clothes") and getattr(old, claim.what) != getattr(found[name], claim.what) for claim in told):
+        said = {claim.what for claim in told} & {"look", "clothes"}
+        if old and any(getattr(old, what) != getattr(found[name], what) for what in said):
             others.append(old.name)
     if not others:
         return []
-    return [f"The language model would describe {', '.join(others[:5])}{' …' if len(others) > 5 else ''} in other words. The sheet stays as it is; "
+    listed = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
+    return [f"The language model would describe {listed} in other words. The sheet stays as it is; "
             "delete an entry there to have it proposed anew."]
 
 

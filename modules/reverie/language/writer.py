@@ -1,8 +1,8 @@
 """What a language model reads in a book: who is in it and what each scene shows.
 
-Every claim has a quote. Where the quote is not in the text the model was given, the claim is dropped and counted; else it keeps
-the characters it stands on. Answers are kept by what was asked, so that a second run, or one that carries on, asks nothing twice.
-What the model does not tell, and all of it when the server fails, is left to the rules.
+Every claim has a quote. Where the quote is not in the text the model was given, the claim is dropped and counted; else
+it keeps the characters it stands on. Answers are kept by what was asked, so that a second run, or one that carries on,
+asks nothing twice. What the model does not tell, and all of it when the server fails, is left to the rules.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from reverie.language.tellers import told_by
 _MOST_BAD = 3               # answers in a row that do not fit: then the model is not asked any more
 _MOST_PEOPLE = 40           # of one answer
 _MOST_LETTERS = 120         # of a value
+_PLAIN = frozenset("the and with man woman wearing".split())  # words that back nothing
 _AGES = {"old": "old", "elderly": "old", "aged": "old", "young": "young"}
 _PARAGRAPH = re.compile(r".+?(?:\n[ \t]*\n\s*|\Z)", re.S)
 _SENTENCE = re.compile(r".+?(?:[.!?…]+[”’\"')\]]*\s+|\Z)", re.S)
@@ -105,7 +106,7 @@ class ShotSaid(_Form):
 
 
 class Claim(NamedTuple):
-    """`what` is `value`, because the characters `start` to `end` of the chapter's text say `quote`. `scene` 0: of the whole book."""
+    """`what` is `value`, because characters `start` to `end` of the chapter say `quote`. `scene` 0: of the book."""
 
     what: str
     value: str
@@ -136,12 +137,13 @@ class Writer:
     _bad_in_a_row: int = 0
 
     def people(self, chapters: list[Chapter], found: Cast, is_english: bool = True) -> Generator[str, None, Cast]:
-        """Gives back `found` with what the model reads of its people in these chapters, and those whom it finds besides."""
+        """Gives back `found` with what the model reads of people in these chapters, and those whom it finds besides."""
         room = self._room("people", PeopleSaid, chapter="", text="")
         parts = [(chapter, *span) for chapter in chapters for span in pieces(chapter.text, room)]
         for number, (chapter, start, end) in enumerate(parts, 1):
             yield f"who is in chapter {chapter.number} (question {number} of {len(parts)})"
-            answer = self._answer("people", PeopleSaid, chapter=chapter.title or chapter.number, text=chapter.text[start:end])
+            text, title = chapter.text[start:end], chapter.title or chapter.number
+            answer = self._answer("people", PeopleSaid, chapter=title, text=text)
             for said in answer.people[:_MOST_PEOPLE] if answer else ():
                 found = self._with(found, said, chapter, (start, end), is_english)
         texts = {chapter.number: chapter.text for chapter in chapters}
@@ -156,7 +158,8 @@ class Writer:
             there = _named(scene.text, everyone)
             listed = "; ".join(", also ".join((p.name, *p.aliases[:4])) for p in there)[:room // 4]
             text = scene.text[slice(*pieces(scene.text, room - len(listed.encode()))[0])]
-            answer = self._answer("shot", ShotSaid, people=listed or "nobody with a name", chapter=scene.chapter_title or scene.chapter, text=text)
+            answer = self._answer("shot", ShotSaid, people=listed or "nobody with a name",
+                                  chapter=scene.chapter_title or scene.chapter, text=text)
             if answer:
                 told[scene.chapter, scene.scene] = self._shot(answer, scene, chapters[scene.chapter].text, everyone)
         return told
@@ -165,8 +168,10 @@ class Writer:
         """What a reader should know of how the asking went."""
         said = []
         if self.asked or self.known:
-            said.append(f"Language model: {self.asked} questions asked, {self.known} answers known from before; {len(self.shown) + sum(map(len, self.heard.values()))} claims traced to their place "
-                        f"in the text, {self.unquoted} left out because what they quote is not there.")
+            kept = len(self.shown) + sum(map(len, self.heard.values()))
+            said.append(f"Language model: {self.asked} questions asked, {self.known} answers known from before; "
+                        f"{kept} claims traced to their place in the text, {self.unquoted} left out because what they "
+                        "quote is not there.")
         if self.unfit:
             said.append(f"{self.unfit} answers of the language model did not fit; the rules stand in for them.")
         if self.unkept:
@@ -179,7 +184,8 @@ class Writer:
 
     def _messages(self, question: str, **values: Any) -> list[dict[str, str]]:
         words = settings.config("writer")["questions"][question]
-        return [{"role": "system", "content": words["system"]}, {"role": "user", "content": words["user"].format(**values)}]
+        said = words["user"].format(**values)
+        return [{"role": "system", "content": words["system"]}, {"role": "user", "content": said}]
 
     def _room(self, question: str, form: type[BaseModel], **values: Any) -> int:
         return self.model.room(self._messages(question, **values), form)
@@ -228,19 +234,20 @@ class Writer:
 
     def _claim(self, what: str, said: Said, scene: tuple[int, int], text: str, span: tuple[int, int],
                has: str = "", least: int = quotes.LEAST_WORDS, backed: bool = False) -> Claim | None:
-        """The claim with its place; None where the quote is not in this span of the text, does not contain `has`, or, when it
-        should be `backed`, has nothing of the value."""
+        """The claim with its place; None where the quote is not in this span of the text, does not contain `has`, or,
+        when it should be `backed`, has nothing of the value."""
         if not said.value.strip():
             return None
         place = quotes.find(text[slice(*span)], said.quote, least)
         start, end = (span[0] + at for at in place or (0, 0))
-        if not place or has and not quotes.find(text[start:end], has, 1) or backed and not _backs(text[start:end], said.value):
+        quoted = text[start:end]
+        if not place or has and not quotes.find(quoted, has, 1) or backed and not _backs(quoted, said.value):
             self.unquoted += 1
             return None
-        return Claim(what, " ".join(said.value.split())[:_MOST_LETTERS], text[start:end], *scene, start, end)
+        return Claim(what, " ".join(said.value.split())[:_MOST_LETTERS], quoted, *scene, start, end)
 
     def _with(self, found: Cast, said: PersonSaid, chapter: Chapter, span: tuple[int, int], is_english: bool) -> Cast:
-        """`found` with one person's claims kept under their name in it, and with their aliases; somebody new is added to it."""
+        """`found` with one person's aliases; claims are kept under the name in it. Somebody new is added to it."""
         text, name = chapter.text[slice(*span)], " ".join(said.name.split()).strip(" .,;:")
         if not _is_name(name):
             return found
@@ -250,7 +257,8 @@ class Writer:
             return [made] if made else []
 
         owner = _owner(found, name)
-        same = [o for a in said.aliases if owner is None and (o := _owner(found, a.value)) and quotes.find(text, a.quote) and _is_same(name, a)]
+        true = [alias for alias in said.aliases if quotes.find(text, alias.quote) and _is_same(name, alias)]
+        same = [other for alias in true if owner is None and (other := _owner(found, alias.value))]
         told = claim("alias" if same else "name", Said(value=name, quote=name), least=1)
         if not told:
             return found
@@ -274,11 +282,13 @@ class Writer:
 
         def claim(what: str, one: Said, value: str) -> str:
             """The value, where it is one and the scene says so."""
-            found = self._claim(what, one, (scene.chapter, scene.scene), text, (scene.start, scene.end)) if value else None
+            where = (scene.chapter, scene.scene), text, (scene.start, scene.end)
+            found = self._claim(what, one, *where) if value else None
             made.extend([found._replace(value=value)] if found else [])
             return value if found else ""
 
-        who = [claim("character", one, _owner(everyone, one.value) or "") for one in said.characters[:rules.MOST_PEOPLE]]
+        there = said.characters[:rules.MOST_PEOPLE]
+        who = [claim("character", one, _owner(everyone, one.value) or "") for one in there]
         action = claim("action", said.action, _deed(said.action.value))
         told = Told(
             tuple(dict.fromkeys(filter(None, who))),
@@ -292,7 +302,7 @@ class Writer:
 
 
 def pieces(text: str, most: int) -> list[tuple[int, int]]:
-    """Spans of whole paragraphs, of at most `most` bytes each; a paragraph that is longer is parted at sentences, then anywhere."""
+    """Spans of whole paragraphs, at most `most` bytes each; a longer paragraph is parted at sentences, then anywhere."""
     spans: list[tuple[int, int]] = []
     for start, end in _parted(text, 0, len(text), most):
         if spans and len(text[spans[-1][0]:end].encode()) <= most:
@@ -318,7 +328,8 @@ def _parted(text: str, start: int, end: int, most: int) -> Iterator[tuple[int, i
 def _owner(everyone: Cast, name: str) -> str | None:
     """Whom of the cast a name means: the key of the one person who has it."""
     wanted = re.sub(r"^the ", "", " ".join(name.split()).lower())
-    return next((key for key, person in everyone.items() if wanted in {n.lower() for n in people.names(person)}), None) if wanted else None
+    named = (key for key, person in everyone.items() if wanted in {n.lower() for n in people.names(person)})
+    return next(named, None) if wanted else None
 
 
 def _named(text: str, everyone: Cast) -> list[Person]:
@@ -331,14 +342,15 @@ def _named(text: str, everyone: Cast) -> list[Person]:
 
 def _is_name(name: str) -> bool:
     """Whether somebody can be called so: a few words, one of them with a capital where the script has them."""
-    words = name.split()
-    return 0 < len(words) <= 5 and len(name) <= 50 and (name != name.lower() or name == name.upper()) and any(c.isalpha() for c in name) \
-        and not re.search(r"[^\w\s.'’-]", name) and not (len(words) == 1 and name.lower() in lexicon.word_set("not_names"))
+    has_capital = name != name.lower() or name == name.upper()
+    is_plain = any(map(str.isalpha, name)) and not re.search(r"[^\w\s.'’-]", name) and len(name) <= 50
+    return has_capital and is_plain and len(name.split()) <= 5 and name.lower() not in lexicon.word_set("not_names")
 
 
 def _is_same(name: str, alias: Said) -> bool:
     """Whether who is known as `alias` may be called `name` as well: the name begins with it, or one quote has both."""
-    return f"{name} ".startswith(f"{alias.value.strip()} ") or bool(quotes.find(alias.quote, name, 1) and quotes.find(alias.quote, alias.value, 1))
+    begins = f"{name} ".startswith(f"{alias.value.strip()} ")
+    return begins or bool(quotes.find(alias.quote, name, 1) and quotes.find(alias.quote, alias.value, 1))
 
 
 def _age(value: str) -> str:
@@ -351,7 +363,7 @@ def _age(value: str) -> str:
 def _backs(quote: str, value: str) -> bool:
     """Whether a quote can mean the value: it has one of its telling words, and every colour."""
     said = set(re.findall(r"[a-z]+", quote.lower()))
-    words = [w for w in re.findall(r"[a-z]+", value.lower()) if len(w) > 2 and w not in ("the", "and", "with", "man", "woman", "wearing")]
+    words = [w for w in re.findall(r"[a-z]+", value.lower()) if len(w) > 2 and w not in _PLAIN]
     stems = {w[:4] for w in said}
     return any(w[:4] in stems for w in words) and all(w in said for w in words if w in lexicon.colours())
 
@@ -361,12 +373,14 @@ def _described(person: Person, told: Iterable[Claim], texts: dict[int, str]) -> 
     first: dict[str, Claim] = {}
     for claim in told:
         first.setdefault(claim.value if claim.what == "alias" else claim.what, claim)
-    where = [f"{c.value}: {claims.place(texts[c.chapter], c.chapter, c.start, c.end)}" for c in first.values() if c.what != "name"]
+    where = [f"{c.value}: {claims.place(texts[c.chapter], c.chapter, c.start, c.end)}"
+             for c in first.values() if c.what != "name"]
     person = replace(person, evidence=tuple(dict.fromkeys((*where, *person.evidence))))
     if "kind" in first:
         kind = _in(first["kind"].value, KINDS)
-        look = re.sub(r"\b(?:man|woman|child|boy|girl)\b", kind, person.look) if kind != person.kind and kind in ("man", "woman", "child") else person.look
-        person = replace(person, kind=kind, look=look, gender=kind if kind in ("man", "woman") else person.gender)
+        if kind != person.kind and kind in ("man", "woman", "child"):
+            person = replace(person, look=re.sub(r"\b(?:man|woman|child|boy|girl)\b", kind, person.look))
+        person = replace(person, kind=kind, gender=kind if kind in ("man", "woman") else person.gender)
     if "age" in first:
         person = replace(person, age=_age(first["age"].value))
     if "look" in first:

@@ -28,12 +28,12 @@ def chosen(text: str) -> tuple[str, ...]:
 
 
 def make(
-    out: Path, name: str, title: str, rows: list[dict[str, Any]], texts: dict[tuple[int, int], str], kinds: tuple[str, ...],
-    language: str = "en",
+    out: Path, name: str, title: str, rows: list[dict[str, Any]], texts: dict[tuple[int, int], str],
+    kinds: tuple[str, ...], language: str = "en",
 ) -> Iterator[Update]:
     """Make those of `kinds` whose inputs changed; yields progress and gives back kind → path of what is there.
 
-    `rows` are storyboard rows, `texts` each scene's text by (chapter, scene), `language` theirs ("" where it cannot be told).
+    `rows` are storyboard rows, `texts` each scene's text by (chapter, scene), `language` theirs ("": cannot be told).
     """
     digests = {path: media.sha256(path.read_bytes()) for row in rows for path in storyboard.images(row)}
     build: dict[str, Callable[[Path], Iterator[float]]] = {

@@ -39,7 +39,9 @@ class Params(BaseModel):
     style: str = Field("graphic novel", description="how the pictures look", json_schema_extra={"choices": "styles"})
     model: str = Field("pocket", description="model id, folder or .safetensors file", json_schema_extra={"choices": "models"})
     characters: str = Field("", description="a YAML file of who looks how", json_schema_extra={"widget": "path", "advanced": True})
-    writer: str = Field("off", description="a language model that reads for better prompts: off, or its server, such as ollama or ollama:hermes3:8b", json_schema_extra={"choices": "writers"})
+    writer: str = Field(
+        "off", description="a language model that reads: off, or its server, such as ollama or ollama:MODEL",
+        json_schema_extra={"choices": "writers"})
     steps: int = Field(0, ge=0, le=200, description="denoising steps; 0: the model's own")
     guidance: float = Field(0.0, ge=0, le=30, description="cfg; 0: the model's own")
     width: int = Field(0, ge=0, le=8192, description="pixels; 0: the model's own", json_schema_extra={"advanced": True})
@@ -90,7 +92,8 @@ def run(studio, params: Params) -> Iterator[Update]:
         if "storyboard" in kinds:
             made["storyboard"] = str(storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id))
         if not _editions.was_stopped(studio, failed):
-            made |= yield from _editions.make(out, _name(params), _title(params), scenes, reading.texts, kinds, reading.language)
+            made |= yield from _editions.make(
+                out, _name(params), _title(params), scenes, reading.texts, kinds, reading.language)
     yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, made), "session": session,
                                              "changes": prompt_cache.counted(scenes, gone)})
 
@@ -126,7 +129,8 @@ def rows(params: Params, tell: Callable[[str], Any] = lambda text: None) -> list
 
 
 def _reading(params: Params) -> Generator[Update, None, tuple]:
-    """Yields what a writer is asked; gives back (the reading, the rows that are asked for, file names of scenes that are gone since the last run)."""
+    """Yields what a writer is asked; gives back (the reading, the rows that are wanted, file names of scenes that are
+    gone since the last run)."""
     family, out, found = _family(params), out_folder(params), _model(params)
     counter = tokens.counter(found.path if found else None, family, settings.load().assets)
     slots: list[tuple[int, int]] = []
