@@ -56,9 +56,9 @@ def test_an_answer_is_a_whole_object_and_the_server_gets_the_schema(there, proto
     assert schema["$defs"]["Inner"]["required"] == ["value"] and '"default"' not in json.dumps(schema)
     assert json.dumps(schema) in sent["messages"][0]["content"] and sent["stream"] is False
     if protocol == "ollama":
-        assert sent["think"] is False and sent["options"] == {"temperature": 0, "num_ctx": 6000, "num_predict": 1500}
+        assert sent["think"] is False and sent["options"] == {"temperature": 0, "num_ctx": 6000, "num_predict": 2000}
     else:
-        assert sent["max_tokens"] == 1500 and sent["response_format"]["json_schema"]["strict"] is True
+        assert sent["max_tokens"] == 2000 and sent["response_format"]["json_schema"]["strict"] is True
 
 
 def test_ollama_is_asked_to_give_the_memory_back_once_it_was_used(there):
@@ -125,7 +125,7 @@ def test_settings_that_a_model_refuses_are_left_out(there):
     tokens = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
     warmth = "Unsupported value: 'temperature' does not support 0 with this model."
     there.refuses = {"max_tokens": (400, {"error": {"message": tokens}}), "temperature": (400, {"error": {"message": warmth}})}
-    with asking(there, "openai", context=8000) as asked:
+    with asking(there, "openai", context=6000) as asked:
         assert asked.ask(QUESTION, Shot).place == "garden"
     last = there.asked[-1]
     assert last["max_completion_tokens"] == 2000 and not {"temperature", "max_tokens"} & set(last)

@@ -186,7 +186,7 @@ def test_a_long_chapter_is_asked_in_pieces(there, tmp_path):
     with model.LanguageModel(server) as asked:
         language.read(story, writer=writer.Writer(asked, tmp_path / "cache"))
     sent = [sum(len(m["content"].encode()) for m in request["messages"]) for request in there.asked]
-    assert len(sent) > 3 and max(sent) <= 3000 * 3 * 3 // 4
+    assert len(sent) > 3 and max(sent) <= 3000 * 3 * 2 // 3
 
 
 # --------------------------------------------------------------------------------------------------- properties

@@ -29,7 +29,7 @@ Messages = list[dict[str, str]]
 
 OFF = "off"
 CONNECT_S = 5.0
-ANSWER_SHARE = 4          # the answer may have this part of the context
+ANSWER_SHARE = 3          # the answer may have this part of the context
 BYTES_A_TOKEN = 3         # an English token has four and more, a Chinese character is three bytes and about one token
 _MOST_BYTES = 4 << 20     # of an answer
 _BUSY, _WAITS_S, _LONGEST_WAIT_S = (429, 503), (2.0, 8.0), 60.0

@@ -28,6 +28,7 @@ from reverie.language.scenes import Scene
 from reverie.language.tellers import told_by
 
 _MOST_BAD = 3               # answers in a row that do not fit: then the model is not asked any more
+_MOST_TEXT = 9000           # bytes of a question on people: of more text, models forget half, and the answer gets too long
 _MOST_PEOPLE = 40           # of one answer
 _MOST_LETTERS = 120         # of a value
 _PLAIN = frozenset("the and with man woman wearing".split())  # words that back nothing
@@ -56,8 +57,10 @@ def _one_of(values: Callable[[], Iterable[str]]):
 
 
 class Said(_Form):
-    value: str = ""
+    """The quote comes first: what is copied from the text leads to what is claimed of it."""
+
     quote: str = ""
+    value: str = ""
 
 
 class Kind(Said):
@@ -138,7 +141,7 @@ class Writer:
 
     def people(self, chapters: list[Chapter], found: Cast, is_english: bool = True) -> Generator[str, None, Cast]:
         """Gives back `found` with what the model reads of people in these chapters, and those whom it finds besides."""
-        room = self._room("people", PeopleSaid, chapter="", text="")
+        room = min(_MOST_TEXT, self._room("people", PeopleSaid, chapter="", text=""))
         parts = [(chapter, *span) for chapter in chapters for span in pieces(chapter.text, room)]
         for number, (chapter, start, end) in enumerate(parts, 1):
             yield f"who is in chapter {chapter.number} (question {number} of {len(parts)})"
