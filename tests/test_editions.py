@@ -82,6 +82,11 @@ def test_a_book_is_a_container_whose_parts_all_exist_and_are_well_formed(tmp_pat
             ElementTree.fromstring(file.read(name))
 
 
+def test_a_book_whose_language_cannot_be_told_says_that_it_is_not_known(tmp_path):
+    file = zipfile.ZipFile(epub.build("A Tale", [row()], {}, tmp_path / "tale.epub", ""))
+    assert ElementTree.fromstring(file.read("book/package.opf")).find(f".//{DC}language").text == "und"
+
+
 def test_chapters_have_their_text_in_order_with_each_picture_before_its_scene(tmp_path, picture):
     rows = [row(3, 1, image=[picture()]), row(3, 2, image=[picture(name="two")])]
     page = book(tmp_path, rows, {(3, 1): "First *words*.", (3, 2): "Last words."}).read("book/chapter-001.xhtml").decode()

@@ -95,9 +95,11 @@ class Member:
 def build(title: str, rows: list[dict[str, Any]], texts: Mapping[tuple[int, int], str], out_path, language: str = "en") -> Path:
     """Write the book of `rows` (storyboard rows) to `out_path`; an older one is replaced only by a whole new one.
 
-    `texts` has each scene's text by chapter and scene; a scene without one has only its picture. Every picture stands before
+    `texts` has each scene's text by chapter and scene; a scene without one has only its picture. `language` is theirs, as
+    a code of BCP 47; empty: not known, which that standard calls `und`. Every picture stands before
     its scene. The modified date is that of the newest picture, so the same input gives the same bytes.
     """
+    language = language or "und"
     pictures = {path: _picture(path, f"images/p{number:04d}") for number, path in enumerate(_drawn(rows), 1)}
     pages = [_page(list(group), number, pictures, texts, language) for number, (_, group) in enumerate(_chapters(rows), 1)]
     front = [_nav(title, rows, language)]

@@ -10,6 +10,8 @@
     │   └── Cancelled            somebody cancelled the job
     ├── StoreFailed     (1)      the database or the disk refused (full disk, locked, damaged)
     │   └── Busy                 another run holds this output folder or storage
+    ├── Unanswered      (1)      a language model cannot be asked: its server is down, slow, without that model
+    │   └── BadAnswer            it answered, but not what was asked for
     └── NotFound        (2)      an id, a file or a name that does not exist
 
 Faces print `str(error)` without a traceback. Anything else that escapes is a bug and stays an ordinary exception.
@@ -62,6 +64,14 @@ class StoreFailed(ReverieError):
 
 
 class Busy(StoreFailed):
+    pass
+
+
+class Unanswered(ReverieError):
+    pass
+
+
+class BadAnswer(Unanswered):
     pass
 
 

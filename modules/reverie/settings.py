@@ -52,6 +52,27 @@ def load() -> Settings:
     return Settings(root=ROOT, storage=storage.absolute())
 
 
+def secret(*names: str) -> str:
+    """The first of these that is set: in the environment, else as `NAME=value` in storage/secrets.env; "" if none is.
+
+    BadInput where others than its owner may read that file.
+    """
+    kept = _kept_secrets(load().storage / "secrets.env")
+    found = (source.get(name, "").strip() for source in (os.environ, kept) for name in names)
+    return next(filter(None, found), "")
+
+
+def _kept_secrets(path: Path) -> dict[str, str]:
+    try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise BadInput(f"Others may read {path}, and it holds secrets.", f"Run: chmod 600 {path}")
+        lines = path.read_text("utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
+
+
 @functools.lru_cache(maxsize=None)
 def config(name: str) -> dict[str, Any]:
     """`configs/NAME.yaml` as a dict, read once."""

@@ -9,16 +9,17 @@ import shutil
 import sqlite3
 import sys
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, Unanswered
 from reverie.faces import cli
 from reverie.host import storage
 
 MIN_FREE_GB, MIN_MEMORY_GB = 2, 2
+ANSWER_S = 4  # a server that is well says at once which models it has
 OLDEST_PYTHON = (3, 11)
 
 
@@ -108,8 +109,26 @@ def check_database(settings) -> Finding:
     return Finding("database", verdict == "ok", f"sound, {pictures} pictures" if verdict == "ok" else verdict, advice)
 
 
+def check_writer(settings) -> Finding:
+    """Whether every language model that is set up answers and has its model; its address is nobody's business."""
+    from reverie.language import model
+
+    found, wrong = [], None
+    for name in model.configured():
+        server = replace(model.server(name), seconds=ANSWER_S)
+        try:
+            with model.LanguageModel(server) as asked:
+                asked.check()
+                found.append(f"{name} answers and has {asked.name}")
+        except Unanswered as error:
+            found.append(error.what.rstrip("."))
+            wrong = wrong or error.next_step
+    return Finding("writer", not wrong, "; ".join(found) or "no language model is set up; none is needed", wrong or "")
+
+
 CHECKS = (
     check_python, check_platform, check_torch, check_bf16, check_memory, check_disk, check_storage, check_models, check_database,
+    check_writer,
 )
 
 

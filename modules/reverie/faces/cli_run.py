@@ -26,12 +26,13 @@ EXAMPLES = {
         "reverie illustrate mybook/ --resume 2 5 --steps 40 --guidance 8.0",
         "reverie illustrate novel.md --style watercolour --characters people.yaml --json",
         "reverie illustrate mybook/ --check",
+        "reverie illustrate novel.md --writer ollama:hermes3:8b --dry-run",
     ),
 }
 # What `illustrate --json` promises of each scene; `images` follows for those that are drawn, `grades` for those that are checked.
 SCENE_KEYS = (
     "chapter", "chapter_title", "scene", "words", "characters", "setting", "time", "mood", "action", "prompt", "negative", "filename",
-    "budget", "span", "change", "edited",
+    "budget", "span", "claims", "change", "edited",
 )
 _NUMBERS = re.compile(r"\d+(-\d+)?,?")
 

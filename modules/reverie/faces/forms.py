@@ -163,4 +163,12 @@ def _engines() -> list[str]:
     return engines.names()
 
 
-CHOICES: dict[str, Callable[[], list[str]]] = {"models": _models, "styles": _styles, "samplers": _samplers, "engines": _engines}
+def _writers() -> list[str]:
+    from reverie.language import model
+
+    return [model.OFF, *model.names()]
+
+
+CHOICES: dict[str, Callable[[], list[str]]] = {
+    "models": _models, "styles": _styles, "samplers": _samplers, "engines": _engines, "writers": _writers,
+}

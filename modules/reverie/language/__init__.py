@@ -1,15 +1,17 @@
-"""From a text to chapters, scenes, shots and prompts, by rules alone: pure functions that need no model and no torch."""
+"""From a text to chapters, scenes, shots and prompts: by rules, without a model or torch, or better with a writer."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Generator, TypeVar
 
 from reverie.language.tongues import book_language
 
-__all__ = ["Reading", "book_language", "read", "sheet_beside"]
+Result = TypeVar("Result")
+
+__all__ = ["Reading", "book_language", "finished", "read", "reading", "sheet_beside"]
 
 
 @dataclass(frozen=True)
@@ -22,46 +24,75 @@ class Reading:
     new: dict[str, Any]           # of them those whom no sheet describes
     unseen: set[str]              # people of the kept sheet whom the text does not name any more
     notes: list[str]              # what a reader should know of the sheets
+    language: str = ""            # of the text, as a two-letter code; "" where it cannot be told
+    claims: dict[str, list] = field(default_factory=dict)  # name → what a writer tells of the person (see writer.Claim)
 
 
-def read(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel", family: str = "pocket",
-         max_tokens: int | None = None, count_tokens=None, kept: Path | None = None,
-         slots: Callable[[list[dict]], list[tuple[int, int]]] | None = None) -> Reading:
-    """A row per scene of the book at `path`, in order: what it shows, its prompt and its file name; and the cast.
+def read(*args: Any, **more: Any) -> Reading:
+    """The whole `reading` at once; it takes the same."""
+    return finished(reading(*args, **more))
+
+
+def finished(steps: Generator[Any, None, Result], tell: Callable[[Any], Any] = lambda step: None) -> Result:
+    """What a generator gives back at its end; `tell` hears what it yields."""
+    while True:
+        try:
+            tell(next(steps))
+        except StopIteration as end:
+            return end.value
+
+
+def reading(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel",
+            family: str = "pocket", max_tokens: int | None = None, count_tokens=None, kept: Path | None = None,
+            slots: Callable[[list[dict]], list[tuple[int, int]]] | None = None, writer=None
+            ) -> Generator[str, None, Reading]:
+    """The book at `path` in steps: yields what a writer is asked next, and gives back a row per scene and the cast.
 
     `chapters`: the numbers wanted, all when None. `characters`: a sheet; without one a `characters.yaml` beside the
-    chapters is used. Rows have the keys chapter, chapter_title, scene, words, characters, setting, time, mood, action,
-    prompt, negative, filename, and then excerpt, weather, source, budget, span. BadInput where the text cannot be used.
-    `kept` is a sheet that goes behind the others. `slots` is given the scenes' spans and tells the chapter and scene under
-    which each was first drawn: its picture keeps that composition when scenes are put in before it.
+    chapters is used. `kept` is a sheet that goes behind the others. `slots` is given the scenes' spans and tells the
+    chapter and scene under which each was first drawn: its picture keeps that composition when scenes are put in before
+    it. `writer` (writer.Writer) is asked about the wanted chapters, where there is one.
+    Rows have the keys chapter, chapter_title, scene, words, characters, setting, time, mood, action, prompt, negative,
+    filename, and then excerpt, weather, source, budget, span, claims. BadInput where the text cannot be used.
     """
     from reverie.language import chapters as books
     from reverie.language import people, prompts, rules, scenes, sheet
 
     book = books.read(path)
-    wanted = {c.number for c in books.pick(book, chapters)}
+    picked = books.pick(book, chapters)
+    wanted = {c.number for c in picked}
     given = sheet.load_sheet(characters or sheet_beside(path))
     own = sheet.load_sheet(kept) if kept is not None and kept.is_file() else {}
+    whole = "\n".join(chapter.text for chapter in book).lower()
+    tongue = book_language(whole)
     sheets, found = sheet.together(given, own), rules.find_characters(book)
+    if writer:
+        found = yield from writer.people(picked, found, tongue in ("", "en"))
     everyone = sheet.freeze(rules.cast(found, sheets), sheets)
     split = [scene for chapter in book for scene in scenes.split(chapter)]
     texts = {chapter.number: chapter for chapter in book}
-    shots = [(scene, shot) for scene, shot in zip(split, rules.describe_all(split, everyone), strict=True) if shot.chapter in wanted]
+    to_show = [scene for scene in split if scene.chapter in wanted]
+    told = (yield from writer.shots(to_show, texts, everyone)) if writer else {}
+    all_shots = rules.describe_all(split, everyone, {where: what for where, (what, _) in told.items()})
+    shots = [(scene, shot) for scene, shot in zip(split, all_shots, strict=True) if shot.chapter in wanted]
     spans = [_span(scene, texts[scene.chapter]) for scene, _ in shots]
     drawn_as = slots(spans) if slots else [(shot.chapter, shot.scene) for _, shot in shots]
     rows = []
     for (_, shot), span, (chapter, number) in zip(shots, spans, drawn_as, strict=True):
         prompt = prompts.compose(replace(shot, chapter=chapter, scene=number), family, style, max_tokens, count_tokens)
-        rows.append(_row(shot, prompt, prompts.filename(shot)) | {"source": span["file"], "budget": prompt.budget, "span": span})
-    whole = "\n".join(chapter.text for chapter in book).lower()
+        claims = [claim._asdict() for claim in told.get((shot.chapter, shot.scene), (None, ()))[1]]
+        more = {"source": span["file"], "budget": prompt.budget, "span": span, "claims": claims}
+        rows.append(_row(shot, prompt, prompts.filename(shot)) | more)
     unseen = {name for name, p in own.items() if not p.narrator and not any(n.lower() in whole for n in people.names(p))}
     doubled = [f"{name} is described in two sheets; {characters or 'characters.yaml beside the text'} goes before {kept}." for name in own if name not in sheets]
     new = {name: p for name, p in everyone.items() if name not in sheets}
     notes = [*doubled, *sheet.doubts(own), *(f"{p.name} {p.note}: join them in the sheet, if so." for p in new.values() if p.note)]
-    tongue = book_language(whole)
-    if tongue not in ("", "en"):
+    notes += [*writer.notes(), *sheet.unheard(found, sheets, writer.heard)] if writer else []
+    if tongue not in ("", "en") and not told:
         notes.append(f"The book seems to be in another language ({tongue}), and the rules that read scenes are English: correct the prompts (they are files) before drawing.")
-    return Reading(rows, {(scene.chapter, scene.scene): scene.text for scene in split}, everyone, new, unseen, notes)
+    by_scene = {(scene.chapter, scene.scene): scene.text for scene in split}
+    return Reading(rows, by_scene, everyone, new, unseen, notes, tongue,
+                   {name: [claim._asdict() for claim in said] for name, said in writer.heard.items()} if writer else {})
 
 
 def sheet_beside(path: Path | str) -> Path | None:

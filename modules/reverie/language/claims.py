@@ -161,5 +161,13 @@ def phrase_of(person: Person, builds: list[str], parts: list[str]) -> str:
 
 
 def _evidence(claim: Claim, breaks, numbers_of) -> str:
-    paragraph = bisect_left(breaks[claim.chapter], claim.start) + 1
-    return f"{claim.value}: chapter {numbers_of[claim.chapter]}, paragraph {paragraph}, characters {claim.start}-{claim.end}"
+    return f"{claim.value}: {_place(breaks[claim.chapter], numbers_of[claim.chapter], claim.start, claim.end)}"
+
+
+def place(text: str, chapter: int, start: int, end: int) -> str:
+    """Where something stands, for people to read: `chapter 3, paragraph 12, characters 2040-2063`."""
+    return _place([m.start() for m in _PARAGRAPH.finditer(text)], chapter, start, end)
+
+
+def _place(breaks: list[int], chapter: int, start: int, end: int) -> str:
+    return f"chapter {chapter}, paragraph {bisect_left(breaks, start) + 1}, characters {start}-{end}"

@@ -1,9 +1,10 @@
-"""What a scene shows, by rules alone: people, place, time, weather, mood, action, things and light."""
+"""What a scene shows, by rules where it is not told: people, place, time, weather, mood, action, things and light."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reverie.language import lexicon, phrases, signals
@@ -14,7 +15,9 @@ from reverie.language.scenes import Scene
 from reverie.language.sheet import load_sheet
 from reverie.language.tellers import told_by
 
-__all__ = ["Cast", "Person", "Shot", "Thing", "cast", "describe", "describe_all", "find_characters", "load_sheet"]
+__all__ = [
+    "Cast", "Person", "Shot", "Thing", "Told", "cast", "describe", "describe_all", "find_characters", "load_sheet",
+]
 
 MOST_PEOPLE = 3  # of a scene: more are not told apart in a picture
 
@@ -49,7 +52,22 @@ class Shot:
         return [person.name for person in self.people]
 
 
-def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None = None, fresh: bool = False) -> Shot:
+@dataclass(frozen=True)
+class Told:
+    """What is known of a scene beforehand; what is empty is found by rules. People and actor are names of the cast."""
+
+    people: tuple[str, ...] = ()
+    place: str = ""             # a key of the lexicon's settings
+    setting: str = ""
+    time: str = ""              # a key of the lexicon's time words
+    mood: str = ""              # a key of the lexicon's idle deeds
+    action: str = ""            # begins with an -ing form
+    actor: str = ""
+
+
+def describe(
+    scene: Scene, everyone: Cast | None = None, previous: Shot | None = None, fresh: bool = False, told: Told = Told()
+) -> Shot:
     """The scene's shot. What it does not say is carried over from the `previous` shot, less so after a break (`fresh`)."""
     words = signals.read(scene.text)
     everyone = told_by(scene.text, everyone or {})
@@ -57,27 +75,31 @@ def describe(scene: Scene, everyone: Cast | None = None, previous: Shot | None =
     for value, n in signals.tally([w for w in words if w.sentence < 2], "settings").items():
         settings[value] += 0.6 * n  # a scene's first sentences say where it plays
     stay = 0.25 if fresh else 1.0
-    place = _place(settings, previous, stay, len(words))
+    place = told.place or _place(settings, previous, stay, len(words))
     indoors = place in lexicon.word_set("indoors")
-    time, flicker = _time(words, times, previous, 0.7 * stay)
-    people = _people(words, everyone)
-    action = phrases.action(words, people, everyone)
+    time, flicker = (told.time, False) if told.time else _time(words, times, previous, 0.7 * stay)
+    people = _people(words, everyone, told.people)
+    action = _told_action(told, people) or phrases.action(words, people, everyone)
     weather = "" if indoors else _weather(words, previous, place)
-    mood = _mood(signals.tally(words, "moods"), place, time, weather)
+    mood = told.mood or _mood(signals.tally(words, "moods"), place, time, weather)
     light, light_colour = _light(words, time, weather, indoors)
     return Shot(
-        scene.chapter, scene.chapter_title, scene.scene, scene.words, tuple(people), place, _setting(words, settings, place, previous),
+        scene.chapter, scene.chapter_title, scene.scene, scene.words, tuple(people), place,
+        told.setting or _setting(words, settings, place, previous),
         indoors, time, lexicon.words("flicker") if flicker else lexicon.words("time_words")[time], weather,
         mood, *_deed(action, mood, previous), _things(words, previous, place), light,
         light_colour, phrases.excerpt(scene.text), _best(signals.tally(words[-len(words) // 3:], "weathers"), 0.6))
 
 
-def describe_all(scenes: list[Scene], everyone: Cast | None = None) -> list[Shot]:
-    """Shots of scenes in order, each carrying place and time on to the next."""
+def describe_all(
+    scenes: list[Scene], everyone: Cast | None = None, told: Mapping[tuple[int, int], Told] = {}
+) -> list[Shot]:
+    """Shots of scenes in order, each carrying place and time on to the next. `told`: by chapter and scene."""
     shots: list[Shot] = []
     for scene, before in zip(scenes, [None, *scenes]):
         fresh = before is not None and (before.chapter != scene.chapter or before.end < scene.start)
-        shots.append(describe(scene, everyone, shots[-1] if shots else None, fresh))
+        known = told.get((scene.chapter, scene.scene), Told())
+        shots.append(describe(scene, everyone, shots[-1] if shots else None, fresh, known))
     return shots
 
 
@@ -161,8 +183,18 @@ def _mood(points: Counter, *circumstances: str) -> str:
     return _best(points, 0.8) or "quiet"
 
 
-def _people(words, everyone: Cast) -> list[Person]:
+def _told_action(told: Told, people: list[Person]) -> phrases.Action | None:
+    actor = told.actor if told.actor in [p.name for p in people] else people[0].name if people else ""
+    if not told.action or not actor:
+        return None
+    return phrases.Action(told.action, actor, lexicon.verbs().get(told.action.split()[0], ("", "standing"))[1])
+
+
+def _people(words, everyone: Cast, told: tuple[str, ...] = ()) -> list[Person]:
     seen = present(words, everyone)
+    if told:  # who tells the tale is there even where nobody names him
+        named = [everyone[name] for name in told if name in everyone]
+        seen = [(p, 1.0) for p in dict.fromkeys([*named, *(p for p, _ in seen if p.narrator)])]
     taken = {part for person, _ in seen for name in (person.name, *person.aliases) for part in name.lower().split()}
     nameless = [(p, n) for p, n in unnamed(words, taken) if not (seen and p.kind != "group" and n < 2.5)]
     covered = any(p.kind == "group" for p, _ in seen)

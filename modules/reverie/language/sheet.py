@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,22 @@ def doubts(sheet: Cast) -> list[str]:
         elif person.phrase and said and person.colour not in said:
             found.append(f"The phrase of {person.name} says {', '.join(sorted(said))}, the colour says {person.colour}.")
     return found
+
+
+def unheard(found: Cast, sheet: Cast, heard: Mapping[str, Iterable]) -> list[str]:
+    """Whom of the sheet a writer would describe in other words, for a reader. `heard`: names in `found` → claims."""
+    known = {n.lower(): person for person in sheet.values() for n in people.names(person)}
+    others = []
+    for name, told in heard.items():
+        old = next((known[n.lower()] for n in people.names(found[name]) if n.lower() in known), None)
+        said = {claim.what for claim in told} & {"look", "clothes"}
+        if old and any(getattr(old, what) != getattr(found[name], what) for what in said):
+            others.append(old.name)
+    if not others:
+        return []
+    listed = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
+    return [f"The language model would describe {listed} in other words. The sheet stays as it is; "
+            "delete an entry there to have it proposed anew."]
 
 
 def is_due(out: Path, reading) -> bool:

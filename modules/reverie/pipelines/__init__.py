@@ -8,8 +8,8 @@
 still queued or running and keeps what is finished. Cancel from another thread: `studio.cancel(session)`.
 
 Field metadata in `json_schema_extra`: `widget` ("text", "textarea", "path", "seed", "slider"), `choices` (a list, or the
-name of a list that forms.py fills: "models", "styles", "samplers", "engines"), `flag` (another name for the command line),
-`advanced` (hidden behind a fold).
+name of a list that forms.py fills: "models", "styles", "samplers", "engines", "writers"), `flag` (another name for the
+command line), `advanced` (hidden behind a fold).
 """
 
 from __future__ import annotations

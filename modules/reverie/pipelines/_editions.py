@@ -28,22 +28,23 @@ def chosen(text: str) -> tuple[str, ...]:
 
 
 def make(
-    out: Path, name: str, title: str, rows: list[dict[str, Any]], texts: dict[tuple[int, int], str], kinds: tuple[str, ...]
+    out: Path, name: str, title: str, rows: list[dict[str, Any]], texts: dict[tuple[int, int], str],
+    kinds: tuple[str, ...], language: str = "en",
 ) -> Iterator[Update]:
     """Make those of `kinds` whose inputs changed; yields progress and gives back kind → path of what is there.
 
-    `rows` are storyboard rows, `texts` each scene's text by (chapter, scene).
+    `rows` are storyboard rows, `texts` each scene's text by (chapter, scene), `language` theirs ("": cannot be told).
     """
     digests = {path: media.sha256(path.read_bytes()) for row in rows for path in storyboard.images(row)}
     build: dict[str, Callable[[Path], Iterator[float]]] = {
-        "epub": lambda path: _at_once(lambda: epub.build(title, rows, texts, path)),
+        "epub": lambda path: _at_once(lambda: epub.build(title, rows, texts, path, language)),
         "pdf": lambda path: _at_once(lambda: comic.build(title, rows, path)),
         "animatic": lambda path: animatic.build(title, rows, path),
     }
     made = _read(out)
     for kind in (kind for kind in build if kind in kinds):
         path = out / f"{name}{_SUFFIX[kind]}"
-        digest = _digest(kind, title, rows, digests, texts if kind == "epub" else {})
+        digest = _digest(kind, title, rows, digests, (texts, language) if kind == "epub" else ({}, ""))
         if not path.exists() or made.get(path.name) != digest:
             for fraction in build[kind](path):
                 yield Update("progress", text=path.name, fraction=fraction)
@@ -67,7 +68,7 @@ def _captions(path: Path, text: str) -> Path:
     return path
 
 
-def _digest(kind: str, title: str, rows, digests: dict[Path, str], texts) -> str:
+def _digest(kind: str, title: str, rows, digests: dict[Path, str], inside: tuple[dict, str]) -> str:
     """Of all that a file is made from: words, pictures, and the code that makes it."""
     told = [
         [row.get("chapter"), row.get("scene"), row.get("words"), storyboard.heading(row), storyboard.caption(row), storyboard.description(row),
@@ -75,7 +76,7 @@ def _digest(kind: str, title: str, rows, digests: dict[Path, str], texts) -> str
         for row in rows
     ]
     code = [media.sha256(Path(module.__file__).read_bytes()) for module in (*_MAKERS[kind], lettering)]
-    return media.sha256(json.dumps([__version__, code, title, told, sorted(texts.items())]).encode())
+    return media.sha256(json.dumps([__version__, code, title, told, sorted(inside[0].items()), inside[1]]).encode())
 
 
 def _read(out: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -9,7 +10,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Generator, Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +25,7 @@ from reverie.types import Job, Task
 
 NAME, TITLE = "illustrate", "Illustrate"
 STORYBOARD_WIDTH = 512  # pixels, at least
+CLAIMS = "claims.json"
 MAX_NAME = 100  # bytes: most disks take 255, and files get endings and marks
 
 
@@ -40,6 +42,9 @@ class Params(BaseModel):
     style: str = Field("graphic novel", description="how the pictures look", json_schema_extra={"choices": "styles"})
     model: str = Field("pocket", description="model id, folder or .safetensors file", json_schema_extra={"choices": "models"})
     characters: str = Field("", description="a YAML file of who looks how", json_schema_extra={"widget": "path", "advanced": True})
+    writer: str = Field(
+        "off", description="a language model that reads: off, or its server, such as ollama or ollama:MODEL",
+        json_schema_extra={"choices": "writers"})
     steps: int = Field(0, ge=0, le=200, description="denoising steps; 0: the model's own")
     guidance: float = Field(0.0, ge=0, le=30, description="cfg; 0: the model's own")
     width: int = Field(0, ge=0, le=8192, description="pixels; 0: the model's own", json_schema_extra={"advanced": True})
@@ -56,7 +61,7 @@ def run(studio, params: Params) -> Iterator[Update]:
     started = time.monotonic()
     params = _seeded(params)
     kinds = _editions.chosen(params.outputs)
-    reading, scenes, gone = _read(params)
+    reading, scenes, gone = yield from _reading(params)
     for row in reading.rows:
         row["seed"] = params.seed  # of the whole run: with -1 nobody else knows it
     clip, log_file = models.clip(_family(params), studio.settings) if params.check else None, studio.settings.storage / "logs" / "check.log"
@@ -73,7 +78,7 @@ def run(studio, params: Params) -> Iterator[Update]:
     tasks = [_task(params, model, row) for row in scenes]
     out = out_folder(params)
     with hold(out):
-        for note in cast_sheet.keep(out, reading):
+        for note in _keep(out, reading):
             yield Update("note", text=note)
         prompt_cache.follow(out, reading.rows, params.count, filenames)
         prompt_cache.keep(out, reading.rows)
@@ -97,7 +102,7 @@ def run(studio, params: Params) -> Iterator[Update]:
         if "storyboard" in kinds:
             made["storyboard"] = str(storyboard.build(_title(params), reading.rows, out / "storyboard.html", style=params.style, model=model.id))
         if not stopped:
-            made |= yield from _editions.make(out, _name(params), _title(params), reading.rows, reading.texts, kinds)
+            made |= yield from _editions.make(out, _name(params), _title(params), reading.rows, reading.texts, kinds, reading.language)
     yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, made), "session": session,
                                              "changes": prompt_cache.counted(scenes, gone)})
 
@@ -138,22 +143,28 @@ def _drawn_before(params: Params, scenes: list[dict]) -> list[dict]:
     return [row | {"asked": _wording(params, row)[1], "image": pictures(row)} for row in scenes]
 
 
-def rows(params: Params) -> list[dict[str, Any]]:
-    """The scenes that these params ask for, each with its prompt (the edited one where there is one) and file name."""
-    return _read(params)[1]
+def rows(params: Params, tell: Callable[[str], Any] = lambda text: None) -> list[dict[str, Any]]:
+    """The scenes that these params ask for, each with its prompt (the edited one where there is one) and file name.
+
+    `tell` hears what a writer is being asked, which may take long.
+    """
+    return language.finished(_reading(params), lambda update: tell(update.text))[1]
 
 
-def _read(params: Params):
-    """(the reading, the rows that are asked for, file names of scenes that are gone since the last run)"""
+def _reading(params: Params) -> Generator[Update, None, tuple]:
+    """Yields what a writer is asked; gives back (the reading, the rows that are wanted, file names of scenes that are
+    gone since the last run)."""
     family, out, found = _family(params), out_folder(params), _model(params)
     counter = tokens.counter(found.path if found else None, family, settings.load().assets)
     slots: list[tuple[int, int]] = []
-    reading = language.read(
-        resolve(params.text), chapters=numbers(params.chapters, "chapters"), family=family, style=params.style,
-        characters=resolve(params.characters) if params.characters else None, kept=out / cast_sheet.NAME,
-        max_tokens=counter and counter.limit, count_tokens=counter and counter.count,
-        slots=lambda spans: slots.extend(prompt_cache.slots(out, spans)) or slots,
-    )
+    with _writer(params) as writer:
+        steps = language.reading(
+            resolve(params.text), chapters=numbers(params.chapters, "chapters"), family=family, style=params.style,
+            characters=resolve(params.characters) if params.characters else None, kept=out / cast_sheet.NAME,
+            max_tokens=counter and counter.limit, count_tokens=counter and counter.count,
+            slots=lambda spans: slots.extend(prompt_cache.slots(out, spans)) or slots, writer=writer,
+        )
+        reading = yield from _asking(steps)
     for row, slot in zip(reading.rows, slots, strict=True):
         row["slot"] = slot
     gone = prompt_cache.compare(out, reading.rows)
@@ -164,14 +175,52 @@ def _read(params: Params):
     return reading, _from(reading.rows, params.resume), gone
 
 
+def _asking(steps: Generator[str, None, language.Reading]) -> Generator[Update, None, language.Reading]:
+    while True:
+        try:
+            yield Update("progress", text=f"Asking the language model: {next(steps)}")
+        except StopIteration as end:
+            return end.value
+
+
+@contextmanager
+def _writer(params: Params):
+    """The writer that the params name, None for none."""
+    if params.writer.strip().lower() in ("", "off", "none", "false"):
+        yield None
+        return
+    from reverie.language import model, writer
+
+    with model.LanguageModel(model.server(params.writer)) as asked:
+        yield writer.Writer(asked, settings.load().storage / "cache" / "writer")
+
+
+def _keep(out: Path, reading) -> list[str]:
+    """Keep the character sheet, and by chapter what a writer claims, each with its quote and its place in the text."""
+    notes, claims = cast_sheet.keep(out, reading), {}
+    people = [{"person": name} | claim for name, told in reading.claims.items() for claim in told]
+    for claim in [*people, *(claim for row in reading.rows for claim in row["claims"])]:
+        claims.setdefault(str(claim["chapter"]), []).append(claim)
+    if claims:
+        media.write_text(out / CLAIMS, json.dumps(_kept_claims(out) | claims, ensure_ascii=False, indent=1))
+    return notes
+
+
+def _kept_claims(out: Path) -> dict[str, list]:
+    try:
+        return dict(json.loads((out / CLAIMS).read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 def _propose(params: Params, reading) -> list[str]:
     """Keep the character sheet of a dry run; a folder that another run holds, or that cannot be written, is no reason to fail."""
     out = out_folder(params)
-    if not cast_sheet.is_due(out, reading):
+    if not cast_sheet.is_due(out, reading) and not reading.claims:
         return []
     try:
         with hold(out):
-            return cast_sheet.keep(out, reading)
+            return _keep(out, reading)
     except StoreFailed as error:
         return [f"The character sheet was not written: {error}"]
 

@@ -57,7 +57,7 @@ class IllustrateTab:
     def _read(self) -> None:
         try:
             params = self.form.params(dry_run=False)
-            rows = self.pipeline.rows(params)
+            rows = self.pipeline.rows(params, tell=self.runner.say)
             self._fill(params, rows)
             chapters = len({row["chapter"] for row in rows})
             counted = f"{len(rows)} scene{'' if len(rows) == 1 else 's'} in {chapters} chapter{'' if chapters == 1 else 's'}"
