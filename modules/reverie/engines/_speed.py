@@ -1,7 +1,7 @@
 """Make a loaded model fast on its device without changing what it draws.
 
 On a processor the pictures stay "channels last" from the first convolution to the last one: then a feature map is its
-own list of tokens, 1×1 convolutions are plain matrix products, and nothing is copied between them (`_lean`).
+own list of tokens, and nothing is copied between convolutions and attention.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ from reverie.engines import _device
 
 def prepare(pipe, device) -> None:
     """Put the parts into the layout and the number formats that the device is fast with, and keep latents exact."""
-    from reverie.engines import _lean
-
     for part in (pipe.unet, pipe.vae):
         part.eval().requires_grad_(False)
     if device.kind == "cpu":
         _channels_last(pipe.unet)
-        _lean.rewrite(pipe.unet)
         if type(pipe.vae).__name__ == "AutoencoderKL":  # without it every convolution copies its picture twice
             _channels_last(pipe.vae)
     _cast_unet(pipe.unet, device.unet, device.kind == "cpu")
@@ -42,13 +39,15 @@ def _cast_unet(unet, dtype, last: bool) -> None:
     import torch
 
     original = unet.forward
-    text = [None, None]  # the prompt as it came and as it is used: the same tensor each step, as `_lean` expects
+    text = [None, None]  # the prompt as it came and as it is used: converted once, not at each step
 
     @functools.wraps(original)
     def forward(sample, timestep, encoder_hidden_states, *args, **kwargs):
         added = kwargs.get("added_cond_kwargs")
         if added:
             kwargs["added_cond_kwargs"] = {name: value.to(dtype) for name, value in added.items()}
+        if kwargs.get("timestep_cond") is not None:  # the guidance of models distilled for few steps
+            kwargs["timestep_cond"] = kwargs["timestep_cond"].to(dtype)
         if text[0] is not encoder_hidden_states:
             text[:] = [encoder_hidden_states, encoder_hidden_states.to(dtype)]
         laid = sample.to(dtype)

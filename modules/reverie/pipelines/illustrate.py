@@ -12,12 +12,12 @@ from typing import Any, Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reverie import language, media, models, prompt_cache, recipes, settings, storyboard, wildcards
+from reverie import language, media, models, prompt_cache, recipes, settings, storyboard
 from reverie.errors import BadInput, Busy, ModelMissing, NotFound, StoreFailed
 from reverie.language import sheet as cast_sheet
 from reverie.language import tokens
 from reverie.pipelines import Update, _editions
-from reverie.pipelines._run import error_of, follow, sampling
+from reverie.pipelines._run import error_of, follow, sampling, words
 from reverie.studio import make_task
 from reverie.types import Job, Task
 
@@ -247,11 +247,11 @@ def _task(params: Params, model, row: dict) -> Task:
     """The seed follows from the chapter and scene that it was first drawn as (16 apart: the most pictures a scene can have)."""
     chapter, scene = row["slot"]
     seed = (params.seed + 100_000 * chapter + 16 * scene) % 2**32
-    prompt, negative = row["prompt"], row["negative"]
-    if row["edited"]:  # only what a person wrote may hold choices
-        prompt, negative = (wildcards.resolve(text, seed, settings.load().wildcards) for text in (prompt, negative))
+    said = {"prompt": row["prompt"], "negative": row["negative"]}
+    if row["edited"]:  # only what a person wrote may hold choices and LoRAs
+        said = words(settings.load(), **said, seed=seed)
     return make_task(
-        prompt=prompt, negative=negative, engine=params.engine, count=params.count, seed=seed,
+        **said, engine=params.engine, count=params.count, seed=seed,
         width=params.width or model.width, height=params.height or model.height, **sampling(model, params),
     )
 
