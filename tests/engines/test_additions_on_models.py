@@ -158,3 +158,5 @@ def test_a_model_with_guidance_of_its_own_needs_no_second_pass(draw, house):
     )
     assert difference(weak, strong) > 0.01
     assert difference(strong, negative) == 0
+    with pytest.raises(BadInput, match="'lcm' makes at most 50 steps, and 51 were asked for"):
+        draw("quick", sampler="lcm", steps=51)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from reverie.engines import _device, _lean, _lms, _messages, _preview, _schedulers
+from reverie.engines import _device, _lean, _lms, _messages, _painting, _plan, _preview, _schedulers
 from reverie.errors import BadInput
 
 import small
@@ -33,6 +35,13 @@ def test_the_lean_unet_computes_what_the_plain_one_does_for_prompt_after_prompt(
         laid = picture.contiguous(memory_format=torch.channels_last)
         lean = [unet(laid, step, text, **extra).sample for text in prompts for step in (900, 10)]
     assert all((one - other).abs().max() < 1e-4 for one, other in zip(plain, lean))
+
+
+def test_a_tiled_decoder_works_in_the_tiles_that_the_plan_counts():
+    vae = AutoencoderKL.from_config(small.configs("sdxl", small.SMALL["sdxl"])["vae"])
+    assert vae.tile_sample_min_size > _plan.TILE  # by itself, a tile is as large as what it was trained on
+    _painting._apply(SimpleNamespace(vae=vae), _plan.Plan(vae_tiling=True))
+    assert vae.use_tiling and (vae.tile_sample_min_size, vae.tile_latent_min_size) == (_plan.TILE, _plan.TILE // 8)
 
 
 def test_the_number_format_is_measured_and_can_be_forced():

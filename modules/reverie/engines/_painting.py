@@ -166,6 +166,9 @@ def _how(task: Task) -> dict[str, Any]:
 
 def _scheduler(loaded: Loaded, task: Task):
     name = _schedulers.canonical(task.sampler or loaded.model.sampler)
+    most = _schedulers.MOST_STEPS.get(name, task.steps)
+    if task.steps > most:
+        raise BadInput(f"The sampler '{name}' makes at most {most} steps, and {task.steps} were asked for.", "Take 4 to 8.")
     if name:
         return _schedulers.build(name, loaded.own_schedule)
     import diffusers
@@ -237,6 +240,9 @@ def _open(path: Path, task: Task, mode: str):
 
 def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
     parts = [f"{loaded.model.id} on {loaded.device.label}", plan.note]
+    loras = [f"{name} {weight:g}" for kind, name, _, weight in loaded.additions if kind == "lora"]
+    if loras:
+        parts.append(f"with {', '.join(loras)}")
     tokens, read = _prompts.count(pipe, loaded.model.family, task.prompt)
     if read < tokens:
         parts.append(f"the prompt has {tokens} tokens, the model reads the first {read}")

@@ -204,7 +204,7 @@ class _Reader:
         self.device, self.family = pipe._execution_device, family
         width = self.encoder.config.hidden_size
         self.rows = {name: rows[width] for name, rows in embeddings.items()}
-        self.limit = self.tokenizer.model_max_length - 2
+        self.limit = min(self.tokenizer.model_max_length, self.encoder.config.max_position_embeddings) - 2
 
     def ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, truncation=False).input_ids

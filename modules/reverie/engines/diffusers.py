@@ -79,6 +79,7 @@ class DiffusersEngine:
             "samplers": _schedulers.names(),
             "previews": True,
             "batches": True,
+            "additions": list(additions.KINDS),
             "device": self._device or self._options.get("device", "auto"),
         }
 
