@@ -9,10 +9,12 @@ from pathlib import Path
 
 import installing
 
-NOISE = re.compile(
-    r"Input Notebook|Working directory|Output Notebook|Passed unknown parameter|Input notebook does not contain|Executing notebook with kernel|\[IPKernelApp\]|"
-    r"Ending Cell|Black is not installed|0\.00s - |<IPython|HTML\(|VBox\(|HBox\(|Output\(|Traceback|  File |papermill\.exceptions|^\s*\^|^-{20}|Exception encountered"
-)
+NOISE = re.compile("|".join((
+    "Input Notebook", "Working directory", "Output Notebook", "Passed unknown parameter",
+    "Input notebook does not contain", "Executing notebook with kernel", r"\[IPKernelApp\]", "Ending Cell",
+    "Black is not installed", r"0\.00s - ", "<IPython", r"(?:HTML|VBox|HBox|Output)\(", "Traceback", "  File ",
+    r"papermill\.exceptions", r"^\s*\^", "^-{20}", "Exception encountered",
+)))
 
 
 class Cells:

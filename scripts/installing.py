@@ -93,6 +93,18 @@ def run(command: list[str], timeout: float, on_line=None, env: dict | None = Non
     return code, lines
 
 
+def ask(*command: str, within_s: float = SHORT_S) -> str:
+    """What a short command prints. Halt where it does not start, fails or does not end."""
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=within_s)
+    except subprocess.TimeoutExpired:
+        later = "Call this again when the machine is less busy."
+        raise Halt(f"{command[0]} does not answer within {within_s} s. {later}") from None
+    if answer.returncode:
+        raise Halt(f"{command[0]} does not start: {answer.stderr.strip()[-300:]}")
+    return answer.stdout
+
+
 def _beat(done: threading.Event, beat) -> None:
     started = time.monotonic()
     while not done.wait(HEARTBEAT_S):
@@ -163,9 +175,9 @@ def is_done(target: Target, groups: tuple[str, ...]) -> bool:
 
 def installed(target: Target) -> dict[str, str]:
     """Name → version of every distribution the target's Python sees."""
-    ask = "import importlib.metadata as m, json; print(json.dumps([[d.metadata['Name'], d.version] for d in m.distributions() if d.metadata['Name']]))"
-    answer = subprocess.run([target.python, "-c", ask], capture_output=True, text=True, timeout=SHORT_S)
-    return {name_of(name): version for name, version in json.loads(answer.stdout or "[]")}
+    names = "[[d.metadata['Name'], d.version] for d in m.distributions() if d.metadata['Name']]"
+    answer = ask(target.python, "-c", f"import importlib.metadata as m, json; print(json.dumps({names}))")
+    return {name_of(name): version for name, version in json.loads(answer)}
 
 
 def constraint_sets(target: Target) -> list[Path]:

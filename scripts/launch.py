@@ -47,14 +47,19 @@ def card() -> str:
         return "the NVIDIA driver does not answer"
 
 
-def answers() -> str:
+def answers(within_s: float = ANSWER_S) -> str:
     """The worker process starts, and ends when its input does: the quick check, without loading a model."""
     from reverie import settings
     from reverie.errors import EngineFailed
 
     command = [sys.executable, "-m", "reverie.engines.worker"]
     env = {**os.environ, "PYTHONPATH": str(settings.load().root / "modules")}
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_S, env=env)
+    quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    try:
+        done = subprocess.run(command, **quiet, timeout=within_s, env=env)
+    except subprocess.TimeoutExpired:
+        later = "Run this cell again when the machine is less busy."
+        raise EngineFailed(f"The engine's worker does not answer within {within_s} s.", later) from None
     if done.returncode:
         raise EngineFailed(f"The engine's worker does not start: {done.stderr.strip()[-300:]}.", "Run: python3 scripts/setup.py --again")
     return "its worker starts"

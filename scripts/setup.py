@@ -26,9 +26,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-from installing import ROOT, SHORT_S, Halt, Target, failed, hosted, is_done, run, say, set_up
+from installing import ROOT, SHORT_S, Halt, Target, ask, failed, hosted, is_done, run, say, set_up
 
 TEST_S = 3600
+PROMPT = "SD-Reverie"  # what an active environment of ours is called; its pyvenv.cfg says so, and thereby who made it
 
 
 # ------------------------------------------------------------------------------------------------ which Python to use
@@ -42,7 +43,7 @@ def choose_target(venv: str | None, no_venv: bool) -> Target:
     """The running Python inside a kernel, on a hosted platform, in an active environment or with --no-venv; else .venv."""
     active = sys.prefix != sys.base_prefix
     if venv is None and (no_venv or active or in_kernel() or hosted()):
-        return _describe(sys.executable, (sys.executable, "-m", "pip"), ours=Path(sys.prefix).resolve() == (ROOT / ".venv").resolve())
+        return _describe(sys.executable, (sys.executable, "-m", "pip"), is_ours(Path(sys.prefix)))
     return make_venv(Path(venv).expanduser().absolute() if venv else ROOT / ".venv")
 
 
@@ -60,32 +61,49 @@ print(json.dumps([sys.version.split()[0], packages, scripts]))
 
 
 def _describe(python: str, pip: tuple[str, ...], ours: bool) -> Target:
-    answer = subprocess.run([python, "-I", "-c", _ASK_PLACES], capture_output=True, text=True, timeout=SHORT_S)
-    if answer.returncode:
-        raise Halt(f"{python} does not start: {answer.stderr.strip()[-300:]}")
-    version, packages, scripts = json.loads(answer.stdout)
+    version, packages, scripts = json.loads(ask(python, "-I", "-c", _ASK_PLACES))
     if tuple(map(int, version.split(".")[:2])) < (3, 11):
         raise Halt(f"{python} is Python {version}; SD-Reverie needs 3.11 or later. Remove that folder or give another --venv.", 2)
     return Target(python, pip, version, Path(packages), Path(scripts), ours)
 
 
+def is_ours(venv: Path) -> bool:
+    """Whether nobody else keeps things in this environment: it is .venv, setup.py made it, or nothing is in it yet."""
+    if not venv.exists() or not any(venv.iterdir()) or venv.resolve() == (ROOT / ".venv").resolve():
+        return True
+    told = venv / "pyvenv.cfg"
+    return told.exists() and f"prompt = {PROMPT!r}" in told.read_text("utf-8").splitlines()
+
+
 def make_venv(venv: Path) -> Target:
-    """The virtual environment at `venv`, made or mended if need be. Works without ensurepip where there is a pip."""
-    python, bare = _python_of(venv), importlib.util.find_spec("ensurepip") is None
+    """The virtual environment at `venv`, made or mended if need be. Works without ensurepip where there is a pip.
+
+    In one that is not ours only what is missing is added.
+    """
+    python, bare, ours = _python_of(venv), importlib.util.find_spec("ensurepip") is None, is_ours(venv)
     if venv.exists() and any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists() and not (venv / "bin").exists():
         raise Halt(f"{venv} holds something else than a virtual environment. Give another folder: --venv PATH", 2)
     pip = (sys.executable, "-m", "pip", "--python", str(python)) if bare else (str(python), "-m", "pip")
-    if (venv / "pyvenv.cfg").exists() and python.exists() and (bare or _has_pip(python)):
-        return _describe(str(python), pip, ours=True)
+    there = (venv / "pyvenv.cfg").exists() and python.exists()
+    if there and (bare or _has_pip(python)):
+        return _describe(str(python), pip, ours)
+    minor = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if bare and importlib.util.find_spec("pip") is None:
-        minor = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        raise Halt(f"This Python has neither pip nor ensurepip. On Debian and Ubuntu: sudo apt install python{minor}-venv; then call this again.")
-    say(f"Making the virtual environment {venv}")
-    code, lines = run([sys.executable, "-m", "venv", "--clear", *(["--without-pip"] if bare else []), str(venv)], SHORT_S)
+        step = f"On Debian and Ubuntu: sudo apt install python{minor}-venv; then call this again."
+        raise Halt(f"This Python has neither pip nor ensurepip. {step}")
+    if there and not ours:
+        say(f"Adding pip to the virtual environment {venv}")
+        command = [str(python), "-m", "ensurepip"]
+    else:
+        say(f"Making the virtual environment {venv}")
+        options = [*(["--clear", "--prompt", PROMPT] if ours else []), *(["--without-pip"] if bare else [])]
+        command = [sys.executable, "-m", "venv", *options, str(venv)]
+    code, lines = run(command, SHORT_S)
     if code:
-        minor = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        raise failed(f"The virtual environment {venv} could not be made.", lines, f"On Debian and Ubuntu: sudo apt install python{minor}-venv.")
-    return _describe(str(python), pip, ours=True)
+        debian = f"On Debian and Ubuntu: sudo apt install python{minor}-venv."
+        step = debian if ours else "Give another folder: --venv PATH."
+        raise failed(f"The virtual environment {venv} could not be made ready.", lines, step)
+    return _describe(str(python), pip, ours)
 
 
 def _has_pip(python: Path) -> bool:

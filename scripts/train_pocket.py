@@ -162,9 +162,12 @@ def stage_grader(args, minutes) -> None:
 
 def stage_clip(args, minutes) -> None:
     """Trains the small CLIP; its text tower begins as the diffusion model's where there is one."""
+    from transformers import CLIPModel
     from scripts.pocket import train_clip
+    start = CLIPModel.from_pretrained(train_clip.MODEL, dtype=torch.float32) if args.resume else None
+    view_all(scenes_ready(), args.device)
     text = networks.load_parts()[1] if (networks.MODEL / "text_encoder").exists() else None
-    train_clip.train(minutes, scenes_ready(), text, args.device, log=say)
+    train_clip.train(minutes, scenes_ready(), text, args.device, start, say)
 
 
 STAGES = {"data": stage_data, "vae": stage_vae, "unet": stage_unet, "decoder": stage_decoder, "grader": stage_grader,

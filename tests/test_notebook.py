@@ -208,13 +208,16 @@ def test_a_model_cut_short_is_told(tmp_path):
         download.verify(models.inspect(path))
 
 
-def test_the_disk_s_use_is_counted_once_by_kind(tmp_path):
-    for name, size in {"outputs/pictures/a.png": 3000, "outputs/runs/last.json": 10, "models/checkpoints/m.safetensors": 5000}.items():
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_bytes(b"x" * size)
-    os.link(tmp_path / "outputs/pictures/a.png", tmp_path / "outputs/runs/same.png")
-    rows = setup.load("auto-cleaner").usage(tmp_path)
-    assert rows == [("models", 1, 5000), ("pictures", 1, 3000), ("other outputs", 1, 10)]
+def test_care_tells_of_a_storage_that_is_not_there_yet(storage, capsys):
+    setup.load("auto-cleaner").main()
+    assert capsys.readouterr().out.startswith(f"storage {storage}: 0 B, ") and not storage.exists()
+
+
+def test_an_engine_that_does_not_answer_is_told():
+    from reverie.errors import EngineFailed
+
+    with pytest.raises(EngineFailed, match="does not answer within 0.01 s"):
+        setup.load("launch").answers(within_s=0.01)
 
 
 # ---------------------------------------------------------------------------------------------------- run for real

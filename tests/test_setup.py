@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -86,6 +87,21 @@ def test_an_environment_without_its_python_is_made_again(tmp_path):
     (tmp_path / "venv").mkdir()
     (tmp_path / "venv" / "pyvenv.cfg").write_text("home = /gone\n")
     assert Path(setup.make_venv(tmp_path / "venv").python).exists()
+
+
+def test_an_environment_of_others_gets_a_pip_and_keeps_everything(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=300)
+    packages = next((tmp_path / "venv").glob("**/site-packages"))
+    (packages / "half-1.0.dist-info").mkdir()
+    config = (tmp_path / "venv" / "pyvenv.cfg").read_text()
+    target = setup.make_venv(tmp_path / "venv")
+    assert not target.ours and any(packages.glob("pip-*.dist-info"))
+    assert (packages / "half-1.0.dist-info").exists() and (tmp_path / "venv" / "pyvenv.cfg").read_text() == config
+    assert not setup.make_venv(tmp_path / "venv").ours, "not even when it has a pip"
+
+
+def test_an_environment_that_setup_made_is_ours_wherever_it_is(venv):
+    assert venv.ours and setup.make_venv(Path(venv.python).parents[1]).ours
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path):
@@ -192,6 +208,13 @@ def test_a_command_that_does_not_end_is_ended():
     assert code != 0 and "without an end" in lines[-1]
 
 
+def test_a_python_that_does_not_answer_or_fails_is_told():
+    with pytest.raises(installing.Halt, match="does not answer within 0.1 s"):
+        installing.ask(sys.executable, "-c", "import time; time.sleep(60)", within_s=0.1)
+    with pytest.raises(installing.Halt, match="does not start: .*nothing"):
+        installing.ask(sys.executable, "-c", "raise SystemExit('nothing')")
+
+
 def test_the_run_shows_cells_and_their_words_and_not_papermill_s(capsys):
     cells = headless.Cells(["1 Setup", "2 Choose"], injected=True, say=print)
     for line in ("Input Notebook:  a", "Executing Cell 1-----", "Ending Cell 1---", "Executing Cell 2-----", "hello", "Traceback (most", "Exception: x"):
@@ -210,3 +233,14 @@ def test_the_ci_command_is_the_one_that_everybody_uses():
     assert "python3 scripts/setup.py --test" in (ROOT / ".ci" / "run").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], timeout=30).returncode == 0
+
+
+def test_ci_goes_on_without_a_network_where_only_what_is_optional_is_missing(tmp_path):
+    for name, line in {"apt-get": "exit 100", "sudo": 'exec "$@"', "chromium": "exit 0", "python3": 'echo "$@"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("bash", "dirname", "id", "timeout"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    command = [str(tmp_path / "bash"), str(ROOT / ".ci" / "run")]
+    done = subprocess.run(command, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.endswith("scripts/setup.py --test\n"), done.stderr

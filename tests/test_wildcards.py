@@ -63,9 +63,12 @@ def test_the_same_seed_chooses_the_same():
 
 def test_escaped_braces_are_letters():
     assert wildcards.resolve(r"{a|a} \{x\|y\}", 0, []) == "a {x|y}"
+    assert wildcards.resolve(r"a \{b\}  c, , \|", 0, []) == "a {b}  c, , |", "alone too, and nothing else is changed"
 
 
-@pytest.mark.parametrize("text, said", [("__nothing__", "no wildcard 'nothing'"), ("{a|b} {", "not closed")])
+@pytest.mark.parametrize("text, said", [
+    ("__nothing__", "no wildcard 'nothing'"), ("{a|b} {", "not closed"), ("a {red house", "not closed"), ("red} house", "not closed"),
+])
 def test_what_cannot_be_resolved_is_said(text, said):
     with pytest.raises(BadInput, match=said):
         wildcards.resolve(text, 0, SHIPPED)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from reverie import media, storyboard
+from reverie.language.epub import GENERATOR
 from reverie.lettering import shape
 
 COVER = (1200, 1800)  # pixels
@@ -57,6 +58,7 @@ _PACKAGE = """\
 <dc:title>{title}</dc:title>
 <dc:language>{language}</dc:language>
 <meta property="dcterms:modified">{modified}</meta>
+<meta name="generator" content="{generator}"/>
 <meta name="cover" content="cover-image"/>
 <meta property="schema:accessMode">textual</meta>
 <meta property="schema:accessMode">visual</meta>
@@ -208,7 +210,7 @@ def _package(title: str, rows, members: list[Member], language: str) -> bytes:
         for member in members
     ]
     return _PACKAGE.format(
-        language=language, title=_text(title), manifest="\n".join(manifest),
+        language=language, title=_text(title), generator=GENERATOR, manifest="\n".join(manifest),
         identifier=uuid.uuid5(uuid.NAMESPACE_OID, "\n".join(("SD-Reverie", title, *first))).urn,
         modified=datetime.fromtimestamp(newest, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         spine="\n".join(f'<itemref idref="{member.id}"/>' for member in members if member.media_type.endswith("xhtml+xml")),

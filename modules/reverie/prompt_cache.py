@@ -1,16 +1,17 @@
-"""One text file per scene with its prompt, for people to edit: `OUT/prompts/NAME.txt`.
+"""One text file per scene with its prompt, for people to edit, `OUT/prompts/NAME.txt`; and what is whose in the folder.
 
     the prompt, on as many lines as one likes
     Negative: what to keep out
 
 `OUT/prompts/.composed.json` remembers what the program itself wrote, so that an edit is told from an older version of ours,
 `OUT/prompts/.scenes.json` which scene of the text each picture showed, so that a picture follows its scene when others are put
-in before it.
+in before it, `OUT/.placed.json` which pictures the program put there, so that a person's own are never replaced.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Iterable
@@ -18,41 +19,35 @@ from typing import Any, Iterable
 from reverie import media
 
 _MARK = "Negative:"
+_BEFORE = "before"  # the pictures of a folder of an older version, in the index of those that the program put there
 
 
 def keep(out: Path, scenes: Iterable[dict[str, Any]]) -> None:
     """Write the prompt files of scenes (with filename, prompt, negative); those that a person edited stay as they are."""
-    composed = _composed(out)
-    before = dict(composed)
+    index, texts, own = _digests(_index(out)), {}, {}
     for scene in scenes:
         path = _path(out, scene["filename"])
-        if not _is_edited(path, composed):
-            text = _format(scene["prompt"], scene["negative"])
-            composed[path.name] = _digest(text)
-            _write_changed(path, text)
-    if composed != before:
-        media.write_text(_index(out), json.dumps(composed, indent=1, sort_keys=True))
+        own[path.name] = _prompt_digest(scene["composed"])
+        if not _is_edited(path, index.get(path.name, ())):
+            texts[path.name] = _format(scene["prompt"], scene["negative"])
+    _write(out, texts, own)
 
 
-def edit(out: Path, filename: str, prompt: str, negative: str) -> Path:
-    """Write a scene's prompt as a person's own."""
+def edit(out: Path, filename: str, prompt: str, negative: str, composed: dict[str, str] | None = None) -> Path:
+    """Write a scene's prompt as a person's own; put back to `composed`, its prompt and negative, it is the program's."""
     path = _path(out, filename)
-    _write_changed(path, _format(prompt, negative))
-    composed = _composed(out)
-    if composed.setdefault(path.name, "") == _digest(_format(prompt, negative)):
-        return path  # put back to what we composed: no edit any more
-    media.write_text(_index(out), json.dumps(composed, indent=1, sort_keys=True))
+    _write(out, {path.name: _format(prompt, negative)}, {path.name: _prompt_digest(composed)} if composed else {})
     return path
 
 
 def edits(out: Path) -> dict[str, dict[str, str]]:
     """File name of the picture → `{prompt, negative}`, for every scene whose prompt file a person changed."""
-    composed = _composed(out)
-    found = {}
-    for path in sorted((out / "prompts").glob("*.txt")):
-        if _is_edited(path, composed):
+    composed, found = _digests(_index(out)), {}
+    files = [*((path, path) for path in sorted((out / "prompts").glob("*.txt"))), *_under_way(out)]
+    for path, target in files:
+        if target.suffix == ".txt" and _is_edited(path, composed.get(target.name, ())):
             prompt, _, negative = path.read_text("utf-8", "replace").partition(_MARK)
-            found[f"{path.stem}.png"] = {"prompt": " ".join(prompt.split()), "negative": " ".join(negative.split())}
+            found[f"{target.stem}.png"] = {"prompt": " ".join(prompt.split()), "negative": " ".join(negative.split())}
     return found
 
 
@@ -71,15 +66,16 @@ def slots(out: Path, spans: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 
 def compare(out: Path, rows: list[dict[str, Any]]) -> list[str]:
-    """Give each row `change` (new, changed, unchanged) and `was` (its file name in the last run, or ""), its own edit of the
-    prompt, and `edited`. Returns the file names of scenes that are gone."""
+    """Give each row `change` (new, changed, unchanged), `was` (its file name in the last run, or ""), `composed` (the program's
+    prompt and negative), its own edit of them, and `edited`. Returns the file names of scenes that are gone."""
     pairs = _matched(out, [row["span"] for row in rows])
     owner = {before["filename"]: row["filename"] for row, (_, before) in zip(rows, pairs, strict=True) if before}
     edited = edits(out)
     for row, (same_text, before) in zip(rows, pairs, strict=True):
         same = before is not None and same_text and before["prompt"] == _prompt_digest(row)
         row["change"] = "new" if before is None else "unchanged" if same else "changed"
-        row["was"], row["composed"] = before["filename"] if before else "", _prompt_digest(row)
+        row["was"] = before["filename"] if before else ""
+        row["composed"] = {"prompt": row["prompt"], "negative": row["negative"]}
         name = row["filename"]
         own = edited.get(name) if owner.get(name, name) == name else None
         own = own or edited.get(row["was"])
@@ -108,40 +104,67 @@ def told(out: Path, rows: list[dict[str, Any]], gone: list[str]) -> list[str]:
 
 
 def follow(out: Path, rows: list[dict[str, Any]], count: int, names) -> None:
-    """Move prompt files and pictures to the scenes' present names; `names(filename, count)` are a scene's pictures.
+    """Move prompt files and pictures to the scenes' present names, and remember the rows' scenes for the next run.
 
-    Nothing is overwritten, and a move cut short is carried on by the next run.
+    `names(filename, count)` are a scene's pictures. Chapters that were not asked for stay as they were, nothing is overwritten.
+    All files go aside before the new names are recorded, and take them afterwards: wherever this is cut short, the record
+    tells the next run under which name each file belongs.
     """
+    _settle(out)
+    _adopt(out)
     pairs = [(row["was"], row["filename"]) for row in rows if row["was"] and row["was"] != row["filename"]]
-    composed = _composed(out)
-    moved = {_path(out, old).name: _path(out, new).name for old, new in pairs if _path(out, old).exists()}
     moves = [(_path(out, old), _path(out, new)) for old, new in pairs]
     moves += [(out / a, out / b) for old, new in pairs for a, b in zip(names(old, count), names(new, count), strict=True)]
-    sources = {a for a, _ in moves}
+    composed, sources = _digests(_index(out)), {a for a, _ in moves}
     for _, target in moves:  # what we wrote ourselves for a scene that is gone may go
-        if target.suffix == ".txt" and target not in sources and target.exists() and not _is_edited(target, composed):
+        known = composed.get(target.name, ())
+        if target.suffix == ".txt" and target not in sources and target.exists() and not _is_edited(target, known):
             target.unlink()
-    _move_all([(a, b) for a, b in moves if a.exists()])
-    if moved:
-        kept = {name: digest for name, digest in composed.items() if name not in moved}
-        media.write_text(_index(out), json.dumps(kept | {moved[n]: d for n, d in composed.items() if n in moved}, indent=1, sort_keys=True))
+    moves = _possible(moves)
+    for index in (_index(out), _placed(out)):
+        known = _digests(index)
+        _note(index, {b.name: known[a.name] for a, b in moves if a.name in known})
+    for path, _ in moves:
+        path.replace(_aside(path))
+    _record(out, rows, {a.name: b.name for a, b in moves})
+    _settle(out)
+    _record(out, rows, {})
 
 
-def record(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Remember the rows' scenes for the next run; chapters that were not asked for stay as they were."""
+def is_placed(picture: Path) -> bool:
+    """Whether the program put this picture there, as it is now."""
+    placed = _digests(_placed(picture.parent))
+    return _digest(picture.read_bytes()) in [*placed.get(picture.name, ()), *placed.get(_BEFORE, ())]
+
+
+def note_placed(picture: Path, data: bytes) -> None:
+    """Remember that `picture` will be `data`; that what is there until then is ours stays remembered."""
+    index = _placed(picture.parent)
+    there = [_digest(picture.read_bytes())] if picture.exists() and is_placed(picture) else []
+    _write_json(index, _digests(index) | {picture.name: [*there, _digest(data)]})
+
+
+def _adopt(out: Path) -> None:
+    """A folder of a version that kept no such notes: what is there now counts as the program's."""
+    if not _placed(out).exists():
+        there = sorted(out.glob("*.png")) if _scenes(out).exists() else ()
+        _write_json(_placed(out), {_BEFORE: [_digest(path.read_bytes()) for path in there]})
+
+
+def _record(out: Path, rows: list[dict[str, Any]], moving: dict[str, str]) -> None:
+    """Write the scenes; `moving` are the files that stand aside, by their old names and the ones they get."""
     chapters = {row["chapter"] for row in rows}
-    others = [entry for entry in _record(out) if entry["chapter"] not in chapters]
+    others = [entry for entry in _recorded(out)[0] if entry["chapter"] not in chapters]
     own = [{"filename": row["filename"], "chapter": row["chapter"], "scene": row["scene"], "slot": list(row["slot"]),
-            "digest": row["span"]["digest"], "prompt": row["composed"]} for row in rows]
-    text = json.dumps(sorted([*others, *own], key=lambda e: (e["chapter"], e["scene"])), indent=0)
-    if not _scenes(out).exists() or _scenes(out).read_text("utf-8", "replace") != text:
-        media.write_text(_scenes(out), text)
+            "digest": row["span"]["digest"], "prompt": _prompt_digest(row["composed"])} for row in rows]
+    entries = sorted([*others, *own], key=lambda e: (e["chapter"], e["scene"]))
+    _write_json(_scenes(out), {"scenes": entries, "moving": moving} if moving else entries)
 
 
 def _matched(out: Path, spans: list[dict[str, Any]]) -> list[tuple[bool, dict | None]]:
     """For each scene whether its text is as it was, and its entry of the last run: the same text, else the one in its place."""
     chapters = {span["chapter"] for span in spans}
-    old = [entry for entry in _record(out) if entry["chapter"] in chapters]
+    old = [entry for entry in _recorded(out)[0] if entry["chapter"] in chapters]
     found: list[tuple[bool, dict | None]] = [(False, None)] * len(spans)
     matcher = SequenceMatcher(None, [e["digest"] for e in old], [s["digest"] for s in spans], autojunk=False)
     for what, a, b, c, d in matcher.get_opcodes():
@@ -152,37 +175,48 @@ def _matched(out: Path, spans: list[dict[str, Any]]) -> list[tuple[bool, dict | 
 
 def _record_of(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     chapters = {row["chapter"] for row in rows}
-    return [entry for entry in _record(out) if entry["chapter"] in chapters]
+    return [entry for entry in _recorded(out)[0] if entry["chapter"] in chapters]
 
 
-def _record(out: Path) -> list[dict[str, Any]]:
-    """The scenes of the last run, [] when there was none or its file cannot be read."""
+def _recorded(out: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The scenes of the last run and the files that it left aside; nothing without one, or where it cannot be read."""
     try:
-        entries = json.loads(_scenes(out).read_text("utf-8"))
+        found = json.loads(_scenes(out).read_text("utf-8"))
+        entries, moving = (found["scenes"], dict(found["moving"])) if isinstance(found, dict) else (found, {})
         keys = {"filename": str, "chapter": int, "scene": int, "slot": list, "digest": str, "prompt": str}
-        return [e for e in entries if all(isinstance(e[key], kind) for key, kind in keys.items()) and len(e["slot"]) == 2]
+        sound = [e for e in entries if all(isinstance(e[key], kind) for key, kind in keys.items()) and len(e["slot"]) == 2]
+        return sound, moving
     except (OSError, ValueError, TypeError, KeyError):
-        return []
+        return [], {}
 
 
-def _move_all(moves: list[tuple[Path, Path]]) -> None:
-    """Each file to its new name, those first whose new name is free; files that only swap names go by a third one."""
-    todo = list(moves)
-    while todo:
-        sources = {a for a, _ in todo}
-        free = [(a, b) for a, b in todo if not b.exists()]
-        if not free and not any(b in sources for _, b in todo):
-            return  # only names that other files hold: those stay where they are
-        if not free:
-            a, b = next((a, b) for a, b in todo if b in sources)
-            aside = a.with_name(f".{a.name}.moving")
-            a.replace(aside)
-            todo[todo.index((a, b))] = (aside, b)
-            continue
-        for a, b in free:
-            if not b.exists():
-                a.replace(b)
-                todo.remove((a, b))
+def _possible(moves: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """The moves of files that are there to names that are free, or will be."""
+    moves = [(a, b) for a, b in moves if a.exists() and not _aside(a).exists()]
+    taken = {b for _, b in moves if b.exists()}
+    while True:
+        leaving = {a for a, _ in moves}
+        left = [(a, b) for a, b in moves if b not in taken or b in leaving]
+        if len(left) == len(moves):
+            return moves
+        moves = left
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.moving")
+
+
+def _under_way(out: Path) -> list[tuple[Path, Path]]:
+    """The files that stand aside, and where they belong: under the recorded name, else where they come from."""
+    found, moving = [*out.glob(".*.moving"), *(out / "prompts").glob(".*.moving")], _recorded(out)[1]
+    names = [re.fullmatch(r"\.+(.+?)(?:\.moving)+", path.name)[1] for path in found]
+    return [(path, path.with_name(moving.get(name, name))) for path, name in zip(found, names, strict=True)]
+
+
+def _settle(out: Path) -> None:
+    for aside, target in _under_way(out):
+        if not target.exists():
+            aside.replace(target)
 
 
 def _prompt_digest(row: dict[str, Any]) -> str:
@@ -193,16 +227,40 @@ def _scenes(out: Path) -> Path:
     return out / "prompts" / ".scenes.json"
 
 
-def _is_edited(path: Path, composed: dict[str, str]) -> bool:
-    """An emptied file is no edit: it is composed anew."""
+def _placed(out: Path) -> Path:
+    return out / ".placed.json"  # not beside the prompts: those may be deleted to begin anew
+
+
+def _is_edited(path: Path, composed: Iterable[str]) -> bool:
+    """Whether its text is none of the `composed` ones. An emptied file is no edit: it is composed anew."""
     if not path.exists():
         return False
     text = path.read_text("utf-8", "replace")
-    return bool(text.strip()) and composed.get(path.name) != _digest(text)
+    return bool(text.strip()) and _digest(text) not in composed
 
 
 def _format(prompt: str, negative: str) -> str:
     return f"{prompt}\n{_MARK} {negative}\n"
+
+
+def _write(out: Path, texts: dict[str, str], own: dict[str, str]) -> None:
+    """Write prompt files. Until all are written the index keeps the older digests beside `own`: cut short, none is an edit."""
+    digests = {name: [digest] for name, digest in own.items()}
+    before = _digests(_index(out))
+    _note(_index(out), digests)
+    for name, text in texts.items():
+        _write_changed(out / "prompts" / name, text)
+    _write_json(_index(out), before | digests)
+
+
+def _note(index: Path, more: dict[str, list[str]]) -> None:
+    """Add digests to those that an index has."""
+    known = _digests(index)
+    _write_json(index, known | {name: sorted({*known.get(name, ()), *digests}) for name, digests in more.items()})
+
+
+def _write_json(path: Path, value: Any) -> None:
+    _write_changed(path, json.dumps(value, indent=0, sort_keys=True))
 
 
 def _write_changed(path: Path, text: str) -> None:
@@ -218,12 +276,14 @@ def _index(out: Path) -> Path:
     return out / "prompts" / ".composed.json"
 
 
-def _composed(out: Path) -> dict[str, str]:
+def _digests(index: Path) -> dict[str, list[str]]:
+    """File name → digests of what the program wrote there; an older index has one each."""
     try:
-        return json.loads(_index(out).read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(index.read_text("utf-8")).items()
+        return {name: known if isinstance(known, list) else [known] for name, known in found}
+    except (OSError, ValueError, AttributeError):
         return {}
 
 
-def _digest(text: str) -> str:
-    return media.sha256(text.encode())[:16]
+def _digest(content: str | bytes) -> str:
+    return media.sha256(content.encode() if isinstance(content, str) else content)[:16]

@@ -64,4 +64,5 @@ def config(name: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist.", "Fetch the project again, or restore the file.") from None
     except yaml.YAMLError as error:
-        raise BadInput(f"{path} is not valid YAML: {error}.", "Mend the line it names.") from None
+        said = " ".join(str(error).split())
+        raise BadInput(f"{path} is not valid YAML: {said}.", "Mend the line it names.") from None

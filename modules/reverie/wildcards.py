@@ -35,11 +35,11 @@ def resolve(text: str, seed: int, folders: list[Path]) -> str:
     BadInput for a file that is not there or empty, for files that name each other without end, and for a lone brace.
     """
     if not has(text):
-        return text
+        return _plain(text)
     chance = random.Random(f"{seed}/{text}")
     for _ in range(DEEPEST):
         if not has(text):
-            return _plain(text)
+            return _tidied(_plain(text))
         if len(text) > LONGEST:
             break
         text = _FILE.sub(lambda found: chance.choice(_lines(found[1], folders)), text)
@@ -96,8 +96,12 @@ def _lines(name: str, folders: list[Path]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Escapes undone, spaces and commas put right where an empty choice left them."""
+    """Escapes undone; BadInput for a lone brace."""
     if re.search(r"(?<!\\)[{}]", text):
         raise BadInput(f"A brace is not closed in: {text[:80]}", r"Write {a|b}, or \{ for the letter itself.")
-    text = re.sub(r"\\([{}|])", r"\1", text)
+    return re.sub(r"\\([{}|])", r"\1", text)
+
+
+def _tidied(text: str) -> str:
+    """Spaces and commas put right where an empty choice left them."""
     return re.sub(r"(?:\s*,){2,}", ",", re.sub(r"[ \t]{2,}", " ", text)).strip(" ,")

@@ -1,8 +1,10 @@
 """The training set of `pocket`: drawn scenes in a memory-mapped file, and batches of pictures, latents and captions."""
+import hashlib
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -62,15 +64,26 @@ def _draw_share(folder: Path, n: int, worker: int, workers: int, blocks: int = 2
         part.replace(mark)
 
 
+def _code() -> str:
+    """Changes with what draws and samples the scenes."""
+    sources = sorted([*Path(__file__).parent.glob("draw*.py"), Path(__file__).with_name("scenes.py")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+
+
 def draw_set(n: int, folder: Path = FOLDER, workers: int = 2, log=print) -> None:
-    """Draws `n` scenes (uint8, 128x128x3) with their JSON lines; goes on where an earlier run stopped."""
+    """Draws `n` scenes (uint8, 128x128x3) with their JSON lines; goes on where an earlier run of the same code stopped."""
+    meta, wanted = folder / "meta.json", {"n": n, "size": SIZE, "code": _code()}
+    if not meta.exists() or json.loads(meta.read_text(encoding="utf-8")) != wanted:
+        shutil.rmtree(folder / "blocks", ignore_errors=True)
+        for mark in folder.glob("*.key"):
+            mark.unlink()
     (folder / "blocks").mkdir(parents=True, exist_ok=True)
     path = folder / "pictures.u8"
     size = n * SIZE * SIZE * 3
     if not path.exists() or path.stat().st_size < size:
         with open(path, "ab") as file:
             file.truncate(size)
-    (folder / "meta.json").write_text(json.dumps({"n": n, "size": SIZE}), encoding="utf-8")
+    meta.write_text(json.dumps(wanted), encoding="utf-8")
     context = multiprocessing.get_context("fork")
     jobs = [context.Process(target=_draw_share, args=(folder, n, worker, workers)) for worker in range(workers)]
     began = time.time()

@@ -22,16 +22,13 @@ PICTURES = {"image_processor_type": "CLIPImageProcessor", "do_resize": True, "do
             "image_mean": [.5, .5, .5], "image_std": [.5, .5, .5]}
 
 
-def build(text_encoder=None):
-    """CLIP with a 128x128 vision tower; the text tower may begin as a copy of the diffusion model's."""
+def build():
+    """CLIP with a 128x128 vision tower of 8x8 patches and the diffusion model's kind of text tower."""
     from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
     vision = CLIPVisionConfig(hidden_size=192, intermediate_size=448, num_hidden_layers=4, num_attention_heads=4,
                               image_size=128, patch_size=16, projection_dim=128, hidden_act="gelu")
     text = networks.text_config(projection_dim=128)
-    clip = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
-    if text_encoder is not None:
-        clip.text_model.load_state_dict(text_encoder.state_dict())
-    return clip
+    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
 
 
 def save(clip, folder: Path = MODEL) -> None:
@@ -58,15 +55,18 @@ def among(clip, pictures: torch.Tensor, texts: list[str], choices: int = 16) -> 
 def train(minutes: float, scenes: Scenes, text_encoder=None, device: str = "cpu", start=None, log=print):
     """Trains for `minutes` with the symmetric contrastive loss and writes the result.
 
-    A text tower that has learnt already stays as it is; attribute heads on the vision tower, dropped afterwards, give
-    it the same head start that the text encoder had.
+    `start` is a CLIP to go on from. A text tower that has learnt already stays as it is. Two helps for the vision tower
+    are dropped afterwards: heads that name the attributes, and one that tells from each patch what the grader sees there.
     """
     from scripts.pocket.train_grader import drawings
-    clip = (start or build(text_encoder)).to(device).train()
-    clip.text_model.requires_grad_(text_encoder is None and start is None)
-    width = clip.config.projection_dim
+    clip = (start or build()).to(device).train()
+    if text_encoder is not None:
+        clip.text_model.load_state_dict(text_encoder.state_dict())
+    clip.text_model.requires_grad_(text_encoder is None)
+    width, views = clip.config.projection_dim, scenes.views()
     heads = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in HEADS.items()}).to(device)
-    trained = [weight for weight in [*clip.parameters(), *heads.parameters()] if weight.requires_grad]
+    patches = nn.Linear(clip.config.vision_config.hidden_size, views.shape[1]).to(device)
+    trained = [weight for part in (clip, heads, patches) for weight in part.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, RATE, betas=(.9, .98), weight_decay=.05)
     rng, numbers, seconds, clock, step = random.Random(11), np.random.default_rng(11), 0.0, time.time(), 0
     while (share := seconds / 60 / minutes) < 1:
@@ -83,7 +83,9 @@ def train(minutes: float, scenes: Scenes, text_encoder=None, device: str = "cpu"
         loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
         wanted = {name: torch.tensor([labels(scene)[name] for scene in some], device=device) for name in HEADS}
         known = sum(F.cross_entropy(heads[name](state), wanted[name], ignore_index=-1) for name in HEADS)
-        loss = loss + .2 * known
+        seen = patches(out.vision_model_output.last_hidden_state[:, 1:])
+        expected = torch.from_numpy(views[rows]).to(device, torch.float32).flatten(2).transpose(1, 2)
+        loss = loss + .2 * known + F.mse_loss(seen, expected)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

@@ -4,6 +4,9 @@ On a CPU one such process per core does nearly twice the work of one process wit
 from neighbours. With one worker (a GPU) the same code runs without any sharing.
 """
 import copy
+import ctypes
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import torch
 from torch import nn
 
 BETAS, DECAY, AVERAGE = (.9, .99), .01, .998
+PARENT_DEATH_SIGNAL = 1            # of Linux's prctl: a helper never outlives a killed training
 EVERY = 4                          # the running average follows every 4 steps
 
 
@@ -132,6 +136,8 @@ def run(job, workers: int, args: tuple) -> None:
 
 
 def _help(job, worker: int, barrier, args: tuple) -> None:
+    if worker and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     job(worker, lambda: barrier.wait(600), *args)

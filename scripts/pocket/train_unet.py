@@ -19,9 +19,9 @@ BATCH, RATE, WARM, DECAY = 16, 7e-4, 150, .4
 SHORT = 40                        # three batches of four spare the padding after the longest possible caption
 BLIND = 985                       # from this step on the input is noise alone, as at the start of sampling
 BLIND_SHARE = .06
-CENTRE, WIDTH = -1.6, 1.8         # of the normal distribution of the logarithm of the signal-to-noise ratio in training
+CENTRE, WIDTH = -1.2, 1.8         # of the normal distribution of the logarithm of the signal-to-noise ratio in training
 GUIDE = 1.0                       # weight of the guide's error
-COARSE = {2: 1.0, 4: 2.0}         # weight of the error after pooling: coarse shapes before the grain of the paper
+COARSE = {2: .5, 4: .5}           # weight of the error after pooling: coarse shapes before the grain of the paper
 
 
 def learn_words(text_encoder, scenes: Scenes, seconds: float, batch: int = 64, log=print) -> None:

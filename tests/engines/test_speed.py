@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from reverie.engines import _device, _lean, _lms, _messages, _painting, _plan, _preview, _schedulers
+from reverie.engines import _device, _lms, _messages, _painting, _plan, _preview, _schedulers, _speed
 from reverie.errors import BadInput
 
 import small
@@ -24,17 +24,17 @@ def unet_of(family: str) -> tuple[UNet2DConditionModel, dict]:
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
-def test_the_lean_unet_computes_what_the_plain_one_does_for_prompt_after_prompt(family):
+def test_packed_convolutions_compute_what_the_plain_ones_do_at_every_size(family):
     unet, extra = unet_of(family)
-    picture = torch.randn(2, 4, 16, 16)
-    prompts = [torch.randn(2, 7, unet.config.cross_attention_dim) for _ in range(2)]
+    text = torch.randn(2, 7, unet.config.cross_attention_dim)
+    pictures = [torch.randn(2, 4, side, side) for side in (16, 24, 16)]
+    layers = [layer for layer in unet.modules() if isinstance(layer, torch.nn.Conv2d)]
     with torch.inference_mode():
-        plain = [unet(picture, step, text, **extra).sample for text in prompts for step in (900, 10)]
-        unet.to(memory_format=torch.channels_last)
-        _lean.rewrite(unet)
-        laid = picture.contiguous(memory_format=torch.channels_last)
-        lean = [unet(laid, step, text, **extra).sample for text in prompts for step in (900, 10)]
-    assert all((one - other).abs().max() < 1e-4 for one, other in zip(plain, lean))
+        plain = [unet(picture, 10, text, **extra).sample for picture in pictures]
+        _speed.pack(unet)
+        packed = [unet(picture.contiguous(memory_format=torch.channels_last), 10, text, **extra).sample for picture in pictures]
+    assert all((one - other).abs().max() < 1e-4 for one, other in zip(plain, packed))
+    assert not any(layer.weight.numel() for layer in layers), "the dense weights are still there"
 
 
 def test_a_tiled_decoder_works_in_the_tiles_that_the_plan_counts():

@@ -141,6 +141,8 @@ def test_illustrate_draws_and_a_second_run_draws_nothing(drawing, tmp_path):
     assert again.returncode == 0 and "Storyboard:" in again.stdout
     assert "0 pictures drawn" in again.stdout and "2 kept from before" in again.stdout
     assert (tmp_path / "out" / "storyboard.html").exists()
+    told = json.loads(drawing("illustrate", story, "--steps", 2, "--out", tmp_path / "out", "--json").stdout)
+    assert [row["images"] for row in told] == [row["images"] for row in rows]
 
 
 def test_ctrl_c_stops_says_what_is_kept_and_exits_130(drawing):

@@ -46,6 +46,16 @@ def test_the_doctor_changes_nothing(here):
     assert not here.storage.exists()
 
 
+def test_a_check_that_breaks_is_a_finding_too(here):
+    def check_card(settings):
+        raise RuntimeError("CUDA driver initialization failed,\nyou might not have a card")
+
+    finding = cli_doctor._try(check_card, here)
+    assert not finding.ok and finding.next_step
+    assert finding.name == "card"
+    assert finding.found == "could not be looked at (CUDA driver initialization failed, you might not have a card)"
+
+
 def test_a_foreign_database_is_a_warning(here):
     here.storage.mkdir()
     sqlite3.connect(here.database).close()

@@ -61,7 +61,8 @@ def test_text_from_a_shell_becomes_numbers():
 
 
 def test_an_empty_line_means_the_default():
-    assert forms.parse(Params, {"times": "", "seed": " ", "speed": ""}) == Params()
+    assert forms.parse(Params, {"times": "", "seed": " ", "speed": "", "kind": "", "words": " "}) == Params()
+    assert forms.parse(Params, {"kind": None, "words": None}) == Params()
 
 
 def test_all_that_does_not_fit_is_named_in_one_sentence():

@@ -52,7 +52,7 @@ def ended(runner):
 
 
 def scene_row(number, **more):
-    return {"filename": f"scene_{number}.png", "chapter": 1 + number // 10, "scene": number % 10, "prompt": "a house", "negative": "", **more}
+    return {"filename": f"scene_{number}.png", "chapter": 1 + number // 10, "scene": number % 10, "prompt": "a house", "negative": "", "composed": {"prompt": "a house", "negative": ""}, **more}
 
 
 def test_the_tab_has_generate_and_illustrate():
@@ -137,6 +137,9 @@ def test_uploads_are_kept_under_their_plain_names(storage):
     assert one == storage / "uploads" / "tale.md" and one.read_bytes() == b"text"
     folder = keep_uploads([{"name": "b.md", "content": b"b"}, {"name": "a.md", "content": b"a"}])
     assert sorted(path.name for path in folder.iterdir()) == ["a.md", "b.md"]
+    other = keep_uploads([{"name": "a.md", "content": b"another"}, {"name": "c.md", "content": b"c"}])
+    assert sorted(path.name for path in other.iterdir()) == ["a.md", "c.md"] and (folder / "a.md").read_bytes() == b"a"
+    assert keep_uploads([{"name": "a.md", "content": b"a"}, {"name": "b.md", "content": b"b"}]) == folder
 
 
 def test_a_prompt_becomes_a_picture_without_holding_the_cell(storage):

@@ -68,6 +68,7 @@ def test_set_up_keeps_the_python_of_exactly_the_platforms_that_the_table_names()
     assert set(installing.HOSTED) == running
 
 
-def test_unchecked_fields_exist():
+def test_rows_have_only_known_fields():
+    known = set("id name when root persistent disk_gb python secrets url public_ui policy notes unchecked".split())
     for row in settings.config("platforms")["platforms"]:
-        assert set(row.get("unchecked", ())) <= set(row), row["id"]
+        assert set(row.get("unchecked", ())) <= set(row) <= known, row["id"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reverie.errors import BadInput
-from reverie.language import illustrate_rows
+from reverie.language import read
 
 SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "samples" / "the-time-machine"
 KEYS = ["chapter", "chapter_title", "scene", "words", "characters", "setting", "time", "mood", "action", "prompt", "negative", "filename"]
@@ -16,7 +16,7 @@ KEYS = ["chapter", "chapter_title", "scene", "words", "characters", "setting", "
 
 @pytest.fixture(scope="module")
 def rows():
-    return illustrate_rows(SAMPLE, family="sdxl")
+    return read(SAMPLE, family="sdxl").rows
 
 
 def find(rows, chapter, *words):
@@ -59,13 +59,13 @@ def test_narrator_of_the_sheet_is_in_every_scene(rows):
 
 
 def test_only_wanted_chapters_are_given_and_missing_ones_named(rows):
-    assert illustrate_rows(SAMPLE, chapters=[4], family="sdxl") == [r for r in rows if r["chapter"] == 4]
+    assert read(SAMPLE, chapters=[4], family="sdxl").rows == [r for r in rows if r["chapter"] == 4]
     with pytest.raises(BadInput, match="It has: 3, 4"):
-        illustrate_rows(SAMPLE, chapters=[1])
+        read(SAMPLE, chapters=[1])
 
 
 def test_pocket_shows_the_storm_with_the_statue():
-    rows = illustrate_rows(SAMPLE, chapters=[3])
+    rows = read(SAMPLE, chapters=[3]).rows
     assert any("white statue" in r["prompt"] and "storm" in r["prompt"] and "garden" in r["prompt"] for r in rows)
     assert all("a man in a brown coat" in r["prompt"] and r["negative"] == "" for r in rows)
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from reverie.errors import BadInput
 from reverie.language import lexicon, pocket, prompts, rules, scenes
 from reverie.language.chapters import Chapter
+from reverie.settings import config
 
 ROOT = Path(__file__).resolve().parents[2]
+STYLES = list(config("styles"))
 TEXT = "Emma walked in the dark forest at night. Rain fell on the tall pine trees, and Emma held a lantern. A black horse stood near Emma."
 
 
@@ -36,7 +38,7 @@ def drawings():
 phrases = st.lists(st.text("abc dé,", min_size=1, max_size=30).filter(str.strip), max_size=6).map(" ".join)
 
 
-@given(action=phrases, setting=phrases, look=phrases, family=st.sampled_from(["sd15", "sdxl"]), style=st.sampled_from(prompts.styles()),
+@given(action=phrases, setting=phrases, look=phrases, family=st.sampled_from(["sd15", "sdxl"]), style=st.sampled_from(STYLES),
        most=st.integers(20, 90))
 @settings(max_examples=150, deadline=None)
 def test_prompt_is_never_too_long_and_cuts_no_phrase(action, setting, look, family, style, most):
@@ -70,11 +72,11 @@ def test_least_important_phrase_goes_first():
 
 
 def test_every_style_serves_every_family():
-    for style in prompts.styles():
+    for style in STYLES:
         for family in prompts.families():
             assert prompts.compose(shot_of(), family, style).prompt
-    pocket_styles = {lexicon.config("styles")[s]["pocket"] for s in prompts.styles()}
-    assert pocket_styles == set(lexicon.config("pocket")["style"])
+    pocket_styles = {config("styles")[s]["pocket"] for s in STYLES}
+    assert pocket_styles == set(config("pocket")["style"])
 
 
 def test_unknown_style_and_family_say_what_there_is():
@@ -103,7 +105,7 @@ def test_pocket_speaks_the_captions_grammar(drawings):
 
 
 def test_pocket_rules_agree_with_the_drawings(drawings):
-    own = lexicon.config("prompts")["pocket"]
+    own = config("prompts")["pocket"]
     assert own["plurals"] == drawings.PLURALS and own["garments"] == drawings.PEOPLE and own["time_words"] == drawings.TIMES
     assert {p: own["place_words"].get(p, "in") for p in drawings.PLACES} == drawings.PLACES
     for place in drawings.PLACES:
@@ -122,7 +124,7 @@ def test_pocket_uses_only_words_that_the_model_knows(drawings):
     book = [Chapter(n, "", (ROOT / "assets/samples/the-time-machine" / f"chapter_0{n}.md").read_text(), "") for n in (3, 4)]
     everyone = rules.cast(rules.find_characters(book), {})
     for shot in rules.describe_all([s for c in book for s in scenes.split(c)], everyone):
-        for style in prompts.styles():
+        for style in STYLES:
             prompt = prompts.compose(shot, "pocket", style).prompt
             assert set(re.findall(r"[a-z]+", prompt)) <= known
             assert len(re.findall(r"[a-z]+", prompt)) <= 60

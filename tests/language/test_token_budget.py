@@ -21,14 +21,14 @@ def test_clip_counts_as_openais_does(text, count):
 
 def test_estimate_is_never_below_the_count():
     clip = tokens.counter(None, "sd15", ROOT / "assets")
-    for row in language.illustrate_rows(SAMPLE, family="sdxl"):
+    for row in language.read(SAMPLE, family="sdxl").rows:
         assert clip.count(row["prompt"]) <= tokens.estimate_tokens(row["prompt"]) == row["budget"]["tokens"] and row["budget"]["estimated"]
 
 
 def test_counted_prompts_are_within_the_limit_and_drop_whole_clauses():
     clip = tokens.counter(None, "sdxl", ROOT / "assets")
-    rows = language.illustrate_rows(SAMPLE, family="sdxl", max_tokens=40, count_tokens=clip.count)
-    full = language.illustrate_rows(SAMPLE, family="sdxl", max_tokens=1000, count_tokens=clip.count)
+    rows = language.read(SAMPLE, family="sdxl", max_tokens=40, count_tokens=clip.count).rows
+    full = language.read(SAMPLE, family="sdxl", max_tokens=1000, count_tokens=clip.count).rows
     for row, whole in zip(rows, full, strict=True):
         budget = row["budget"]
         assert (budget["limit"], budget["estimated"]) == (40, False) and budget["tokens"] == clip.count(row["prompt"]) <= 40
@@ -50,7 +50,7 @@ def test_family_without_a_tokenizer_is_estimated(tmp_path):
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "tokenizer.json").write_text("{broken")
     assert tokens.counter(tmp_path, "pocket", tmp_path) is None
-    shot_rows = language.illustrate_rows(SAMPLE, chapters=[3])
+    shot_rows = language.read(SAMPLE, chapters=[3]).rows
     assert all(row["budget"]["estimated"] and row["budget"]["tokens"] <= row["budget"]["limit"] == 62 for row in shot_rows)
 
 
@@ -59,9 +59,7 @@ def test_vocabulary_and_merges_of_a_model_folder_are_used(tmp_path):
     home.mkdir()
     merges = (ROOT / "assets/configs/clip/merges.txt").read_text("utf-8")
     (home / "merges.txt").write_text(merges, "utf-8")
-    letters = tokens._byte_letters()
-    words = [*letters, *(f"{c}</w>" for c in letters), *("".join(line.split()) for line in merges.splitlines()[1:]), "<|startoftext|>", "<|endoftext|>"]
-    (home / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (home / "vocab.json").write_text(json.dumps(tokens.clip_vocabulary(home / "merges.txt")[0]))
     (home / "tokenizer_config.json").write_text('{"model_max_length": 77}')
     (tmp_path / "tokenizer_2").mkdir()
     found = tokens.counter(tmp_path, "sdxl", ROOT / "nowhere")

@@ -30,7 +30,7 @@ def studio(tmp_path, engine):
 @pytest.fixture
 def params(tmp_path):
     write(tmp_path, SCENES)
-    return illustrate.Params(text=str(tmp_path / "story.md"), out=str(tmp_path / "out"))
+    return illustrate.Params(text=str(tmp_path / "story.md"), out=str(tmp_path / "out"), outputs="none")
 
 
 def write(folder, scenes):

@@ -10,6 +10,7 @@ from typing import Any
 from reverie import models
 from reverie.engines import _device, _plan
 from reverie.errors import BadInput, EngineFailed, ModelMissing
+from reverie.language import tokens
 from reverie.models import Model
 
 # (family is SDXL, kind of task) → pipeline class
@@ -137,26 +138,15 @@ def _vae(path: Path, model: Model, device, assets: Path):
 
 
 def clip_tokenizer(assets: Path, pad: str = "<|endoftext|>"):
-    """OpenAI's CLIP tokenizer from its merges: the vocabulary follows from them (bytes, bytes at a word's end, merges)."""
+    """OpenAI's CLIP tokenizer, made of its merges."""
     from transformers import CLIPTokenizer
 
     path = assets / "configs" / "clip" / "merges.txt"
     try:
-        lines = path.read_text("utf-8").splitlines()[1:]
+        vocab, merges = tokens.clip_vocabulary(path)
     except FileNotFoundError:
         raise ModelMissing(f"{path} is missing, so no prompt can be read.", "Restore the project's assets.") from None
-    merges = [tuple(line.split()) for line in lines if line.strip()]
-    letters = _byte_letters()
-    words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
-    vocab = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     return CLIPTokenizer(vocab=vocab, merges=merges, pad_token=pad, model_max_length=77)
-
-
-def _byte_letters() -> list[str]:
-    """One printable letter for each byte, in the order of OpenAI's `bytes_to_unicode`."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
 
 
 def shape_of(model: Model, device: _device.Device, assets: Path) -> _plan.Shape:

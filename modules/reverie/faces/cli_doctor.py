@@ -16,6 +16,7 @@ import click
 
 from reverie.errors import ReverieError
 from reverie.faces import cli
+from reverie.host import storage
 
 MIN_FREE_GB, MIN_MEMORY_GB = 2, 2
 OLDEST_PYTHON = (3, 11)
@@ -75,13 +76,13 @@ def check_memory(settings) -> Finding:
 
 
 def check_disk(settings) -> Finding:
-    free = shutil.disk_usage(_existing(settings.storage)).free / 1e9
+    free = storage.free(settings.storage) / 1e9
     advice = "Free some space, or set REVERIE_STORAGE to a larger disk."
     return Finding("disk", free >= MIN_FREE_GB, f"{free:.1f} GB free for {settings.storage}", advice)
 
 
 def check_storage(settings) -> Finding:
-    folder = _existing(settings.storage)
+    folder = storage.nearest(settings.storage)
     advice = f"{folder} cannot be written: change its permissions or set REVERIE_STORAGE."
     return Finding("storage", os.access(folder, os.W_OK), str(settings.storage), advice)
 
@@ -141,12 +142,9 @@ def _try(check, settings) -> Finding:
         return check(settings)
     except ReverieError as error:
         return Finding(name, False, error.what, error.next_step)
-    except (ImportError, OSError) as error:
-        return Finding(name, False, f"could not be looked at ({error})", "Run: python3 scripts/setup.py")
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+    except Exception as error:  # a driver's RuntimeError too: what one check meets must not end the others
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        return Finding(name, False, f"could not be looked at ({said})", "Run: python3 scripts/setup.py")
 
 
 def _cpu_flags() -> set[str]:

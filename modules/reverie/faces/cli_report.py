@@ -80,7 +80,7 @@ class Lines(Silent):
 
 
 class Bar(Lines):
-    """A rich progress bar on standard error; pictures and notes scroll above it."""
+    """A rich progress bar on standard error; pictures and notes scroll above it. Piped results go through the pipe."""
 
     def __enter__(self):
         from rich.console import Console
@@ -90,7 +90,8 @@ class Bar(Lines):
             TextColumn("{task.percentage:3.0f}%"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
             TextColumn("{task.description}", markup=False),
         )
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._piped = not sys.stdout.isatty()
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=not self._piped)
         self._bar.start()
         self._task = self._bar.add_task("starting", total=1.0)
         return self
@@ -99,7 +100,10 @@ class Bar(Lines):
         self._bar.stop()
 
     def say(self, text: str, err: bool = False) -> None:
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if self._piped and not err:
+            click.echo(text)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _progress(self, update) -> None:
         self._bar.update(self._task, completed=update.fraction, description=update.text[:60])

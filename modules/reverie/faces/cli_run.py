@@ -126,7 +126,7 @@ class Outcome:
 
     def take(self, update) -> None:
         if update.kind == "plan":
-            self.plan = [dict(row) for row in update.data or []]
+            self.plan = list(update.data or [])  # its rows learn where their pictures lie
         elif update.kind == "picture":
             self.pictures.append((update.path, dict(update.data or {})))
         elif update.kind == "failed":
@@ -146,9 +146,8 @@ class Outcome:
     def rows(self) -> list[dict[str, Any]]:
         """For --json: the planned scenes with their pictures, or one row per picture."""
         if self.plan and "scene" in self.plan[0]:
-            drawn: dict[str, list[str]] = {}
-            for path, row in self.pictures:
-                drawn.setdefault(row.get("filename", ""), []).append(str(path))
+            images = {row["filename"]: [path for path in row.get("image", ()) if path.exists()] for row in self.plan}
+            drawn = {filename: list(map(str, paths)) for filename, paths in images.items() if paths}
             return [
                 {key: row.get(key) for key in SCENE_KEYS}
                 | ({"images": drawn[row["filename"]]} if row.get("filename") in drawn else {})

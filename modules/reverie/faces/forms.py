@@ -52,7 +52,7 @@ def fields(Params) -> list[Field]:
 
 
 def parse(Params, values: dict[str, Any]):
-    """`values` as Params. Empty strings for numbers mean the default; numbers are fine where text is wanted.
+    """`values` as Params. None and blank text mean the default; numbers are fine where text is wanted.
 
     BadInput in one sentence names every value that does not fit, and an unknown name with the nearest known one.
     """
@@ -120,15 +120,14 @@ def _literal(annotation) -> tuple[str, ...]:
 
 
 def _plain(value: Any, field: Field) -> Any:
-    """What papermill, a shell or a widget gives, as the field's type wants it; None means the default."""
+    """What papermill, a shell or a widget gives, as the field's type wants it; None where the default is meant."""
     if isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
+    if value is None or isinstance(value, str) and not value.strip():
+        return None
     if field.type is str:
-        return "" if value is None else str(value)
-    if isinstance(value, str):
-        value = value.strip()
-        return value or None
-    return value
+        return str(value)
+    return value.strip() if isinstance(value, str) else value
 
 
 def _nearest(name: str, known) -> str:

@@ -1,1 +1,1 @@
-"""The machine this runs on: which platform, where things may be written, what is stored. Knows only the ground."""
+"""The machine this runs on: which platform it is, what is stored and how much room is left. Knows only the ground."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any, Callable, Mapping
@@ -12,22 +12,17 @@ from typing import Any, Callable, Mapping
 
 @dataclass(frozen=True)
 class Platform:
-    """One place to run on. `root` is where the project may be written, `persistent` what outlives the session ("" if
-    nothing does), `disk_gb` the quota of `root` (0: not known), `python` "running" where packages go into the Python that
-    is there, else "venv". `url` is the address of port $PORT as seen from outside ("" if there is none)."""
+    """One place to run on, with what is used of its row: `root` is where the project may be written, `python` "running"
+    where packages go into the Python that is there, else "venv", `url` the address of port $PORT as seen from outside
+    ("" if there is none)."""
 
     id: str
     name: str
     root: str
-    persistent: str = ""
-    disk_gb: float = 0
     python: str = "venv"
-    secrets: str = "environment"
     url: str = ""
-    public_ui: bool = True
     policy: str = ""
     notes: str = ""
-    unchecked: tuple[str, ...] = field(default=())
 
 
 def detect(env: Mapping[str, str], exists: Callable[[str], bool], system: str = "linux", rows: list[dict] | None = None) -> Platform:
@@ -36,9 +31,7 @@ def detect(env: Mapping[str, str], exists: Callable[[str], bool], system: str = 
     `system` is `sys.platform`; `exists` tells whether a path is there. Both are arguments so that nothing is looked up here.
     """
     row = next(row for row in (_rows() if rows is None else rows) if _fits(row.get("when", {}), env, exists, system))
-    values = {key: _filled(value, env) for key, value in row.items() if key != "when"}
-    values["unchecked"] = tuple(values.get("unchecked", ()))
-    return Platform(**values)
+    return Platform(**{key: _filled(value, env) for key, value in row.items() if key in Platform.__dataclass_fields__})
 
 
 def here() -> Platform:

@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 from reverie.language.tongues import book_language
 
-__all__ = ["Reading", "book_language", "illustrate_rows", "read", "sheet_beside"]
+__all__ = ["Reading", "book_language", "read", "sheet_beside"]
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,14 @@ class Reading:
     notes: list[str]              # what a reader should know of the sheets
 
 
-def illustrate_rows(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel",
-                    family: str = "pocket", max_tokens: int | None = None, count_tokens=None) -> list[dict]:
-    """A row per scene of the book at `path`, in order: what it shows, its prompt and its file name.
+def read(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel", family: str = "pocket",
+         max_tokens: int | None = None, count_tokens=None, kept: Path | None = None,
+         slots: Callable[[list[dict]], list[tuple[int, int]]] | None = None) -> Reading:
+    """A row per scene of the book at `path`, in order: what it shows, its prompt and its file name; and the cast.
 
     `chapters`: the numbers wanted, all when None. `characters`: a sheet; without one a `characters.yaml` beside the
     chapters is used. Rows have the keys chapter, chapter_title, scene, words, characters, setting, time, mood, action,
     prompt, negative, filename, and then excerpt, weather, source, budget, span. BadInput where the text cannot be used.
-    """
-    return read(path, chapters, characters, style, family, max_tokens, count_tokens).rows
-
-
-def read(path: Path | str, chapters=None, characters: Path | str | None = None, style: str = "graphic novel", family: str = "pocket",
-         max_tokens: int | None = None, count_tokens=None, kept: Path | None = None,
-         slots: Callable[[list[dict]], list[tuple[int, int]]] | None = None) -> Reading:
-    """The rows of `illustrate_rows`, and the cast.
-
     `kept` is a sheet that goes behind the others. `slots` is given the scenes' spans and tells the chapter and scene under
     which each was first drawn: its picture keeps that composition when scenes are put in before it.
     """

@@ -21,12 +21,14 @@ _COMMON = frozenset({"mr", "mrs", "miss", "ms", "dr"})
 _ANYONE = frozenset("dr professor captain inspector colonel major sergeant judge cousin".split())  # titles of men and of women
 _KIN = frozenset("sir aunt uncle king queen prince princess sister brother father mother saint dame granny grandpa cousin".split())
 _N = r"([A-Z][\w’-]{1,30}(?: [A-Z][\w’-]{1,30})?)"
-_NICKNAMES = tuple(re.compile(p) for p in (
-    rf"\b{_N},?\s+(?:whom\s+(?:[\w’']+\s+){{1,4}}called|(?:who\s+)?(?:was|is)\s+(?:\w+\s+)?(?:called|nicknamed|known as)|(?:also\s+)?(?:nicknamed|known as))\s+[“‘\"']?([A-Z][\w-]+)",
+_NICKNAMES = (
+    rf"\b{_N},?\s+(?:whom\s+(?:[\w’']+\s+){{1,4}}called"
+    r"|(?:who\s+)?(?:was|is)\s+(?:\w+\s+)?(?:called|<nicknamed>)|(?:also\s+)?<nicknamed>)\s+[“‘\"']?([A-Z][\w-]+)",
     rf"\bcalled\s+{_N}\s+[“‘\"']([A-Z][\w-]+)[”’\"']",
     rf"\b([A-Z][\w-]{{1,30}})\s+[“\"]([A-Z][\w-]+)[”\"]\s+[A-Z]",
-    rf"\b{_N}[’']s\s+(?:real|full|proper|Christian)\s+name\s+(?:was|is)\s+([A-Z][\w-]+)"))
-_CALLED = re.compile(r"\b(?:(?:called|nicknamed|calls)\s+(?:him|her)|(?:[Hh]is|[Hh]er) (?:real|full|proper|Christian) name (?:was|is))\s+[“‘\"']?([A-Z][\w-]+)")
+    rf"\b{_N}[’']s\s+<proper>\s+name\s+(?:was|is)\s+([A-Z][\w-]+)")
+_CALLED = (r"\b(?:(?:called|nicknamed|calls)\s+(?:him|her)|(?:[Hh]is|[Hh]er) <proper> name (?:was|is))"
+           r"\s+[“‘\"']?([A-Z][\w-]+)")
 
 
 @dataclass
@@ -239,14 +241,14 @@ def _gender_of(form: Form) -> str:
 
 def _told_nicknames(texts: list[str], places: list[mentions.Mention], forms: dict[str, Form]) -> list[tuple[str, str]]:
     """(nickname, name) pairs that the text states: "William, whom everyone called Pip"."""
-    pairs = [(m[2], m[1]) for text in texts for pattern in _NICKNAMES for m in pattern.finditer(text)]
+    pairs = [(m[2], m[1]) for text in texts for known in _NICKNAMES for m in lexicon.pattern(known).finditer(text)]
     spots: dict[int, list[mentions.Mention]] = {}
     for mention in places:
         if mention.form in forms:
             spots.setdefault(mention.chapter, []).append(mention)
     for chapter, text in enumerate(texts):
         ends = [m.end for m in spots.get(chapter, ())]
-        for match in _CALLED.finditer(text):
+        for match in lexicon.pattern(_CALLED).finditer(text):
             before = bisect_right(ends, match.start()) - 1
             if before >= 0 and ends[before] > match.start() - 150:
                 pairs.append((match[1], spots[chapter][before].form))

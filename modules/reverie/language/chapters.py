@@ -34,7 +34,8 @@ class Chapter:
 def read(path: Path | str) -> list[Chapter]:
     """The chapters of a file, or of a folder's .md, .markdown, .txt, .docx and .epub files, numbered without doubles.
 
-    Files of one name in two formats are taken for the same text: the plainer one is read. Raises BadInput for a missing
+    Files of one name in two formats are taken for the same text: the plainer one is read. A book that this program made of the
+    chapters beside it is left out. Raises BadInput for a missing
     path, for a file that is binary, broken or locked, and where there are no chapters.
     """
     path = Path(path)
@@ -61,6 +62,7 @@ def pick(chapters: list[Chapter], wanted) -> list[Chapter]:
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         found = [f for f in path.iterdir() if f.is_file() and f.suffix.lower() in SUFFIXES and not f.name.startswith((".", "~"))]
+        found = [f for f in found if f.suffix.lower() != ".epub" or not epub.is_own(f)] or found
         plainest = {f.stem.lower(): f for f in sorted(found, key=lambda f: -SUFFIXES.index(f.suffix.lower()))}
         return sorted((f for f in plainest.values() if not _SKIPPED.fullmatch(f.stem)), key=_natural)
     if not path.exists():

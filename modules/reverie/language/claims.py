@@ -40,15 +40,20 @@ def _patterns() -> dict[str, re.Pattern]:
     shades = "|".join(words["shades"])
     builds = "|".join(words["builds"])
     some = r"(?:(?:an?|his|her|the)\s+)?"
-    return {
-        "clothes": re.compile(rf"\b(?:wore|wearing|dressed in|clad in|robed in|had on|put on|in (?:an?|his|her))\s+{some}((?:[\w-]+\s+){{0,2}}?({colours})\s+(?:[\w-]+\s+)?(?:{garments}))\b"),
-        "worn": re.compile(rf"\b(?:[Hh]is|[Hh]er) ((?:[\w-]+\s+)?({colours})\s+(?:[\w-]+\s+)?(?:{garments}))\b"),
-        "hair": re.compile(rf"\b((?:(?:{shades})(?:,? and |, | )){{1,3}}(?:{'|'.join(words['nouns'])}))\b"),
-        "haired": re.compile(rf"\b((?:{shades}|one)-(?:haired|eyed|bearded|faced|headed)|bald|freckled|bearded|bespectacled)\b"),
-        "build": re.compile(rf"\b(?:was|is|,)\s+(?:an?\s+)?(?:very\s+|rather\s+|quite\s+)?((?:{builds})(?:(?:,? and |, | )(?:{builds}))*)\b(?=[\s,.;]+(?:\w+\s+)?(?:man|woman|lady|gentleman|fellow|boy|girl|child|person|and|with|for|of|[,.;]))"),
-        "years": re.compile(rf"\b(?:(boy|girl|child|man|woman|lady)\s+of\s+({numbers.PATTERN})\b|(?:was|is|only|just|barely|,)\s+({numbers.PATTERN})\s+years?\s+old|({numbers.PATTERN})-year-old|was\s+(?:only|just|barely)\s+({numbers.PATTERN})\b(?=[.,;]))", re.I),
-        "age": re.compile(r"\b(?:was|is|,)\s+(?:an?|the|still an?)\s+(?:[\w-]+,?\s+){0,2}?(old|elderly|aged|young|little)?\s*(man|woman|lady|gentleman|fellow|boy|girl|child|lad|lass)\b"),
+    templates = {
+        "clothes": rf"\b<wears>\s+{some}((?:[\w-]+\s+){{0,2}}?({colours})\s+(?:[\w-]+\s+)?(?:{garments}))\b",
+        "worn": rf"\b(?:[Hh]is|[Hh]er) ((?:[\w-]+\s+)?({colours})\s+(?:[\w-]+\s+)?(?:{garments}))\b",
+        "hair": rf"\b((?:(?:{shades})(?:,? and |, | )){{1,3}}(?:{'|'.join(words['nouns'])}))\b",
+        "haired": rf"\b((?:{shades}|one)-(?:haired|eyed|bearded|faced|headed)|bald|freckled|bearded|bespectacled)\b",
+        "build": r"\b(?:was|is|,)\s+(?:an?\s+)?(?:very\s+|rather\s+|quite\s+)?"
+                 rf"((?:{builds})(?:(?:,? and |, | )(?:{builds}))*)\b"
+                 r"(?=[\s,.;]+(?:\w+\s+)?(?:<built>|and|with|for|of|[,.;]))",
+        "years": rf"(?i)\b(?:(<of_years>)\s+of\s+({numbers.PATTERN})\b"
+                 rf"|(?:was|is|only|just|barely|,)\s+({numbers.PATTERN})\s+years?\s+old"
+                 rf"|({numbers.PATTERN})-year-old|was\s+(?:only|just|barely)\s+({numbers.PATTERN})\b(?=[.,;]))",
+        "age": r"\b(?:was|is|,)\s+(?:an?|the|still an?)\s+(?:[\w-]+,?\s+){0,2}?(<ages>)?\s*(<of_age>)\b",
     }
+    return {what: lexicon.pattern(template) for what, template in templates.items()}
 
 
 def told(found: Cast, texts: list[str], named: list[tuple], numbers_of: list[int]) -> Cast:

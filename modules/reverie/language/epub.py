@@ -14,6 +14,7 @@ from reverie.language.encodings import decode_markup
 from reverie.language.markup import BREAK, Block, Page
 
 _FONTS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")  # obfuscated fonts lock no text
+GENERATOR = "SD-Reverie"  # what our own books say made them
 _SHORT, _GUIDED = 60, 3000  # words: a page without heading that is no story in front; a page that a guide can leave out
 
 
@@ -43,6 +44,16 @@ def read(path: Path) -> str:
     return markup.to_markdown(_story(book, pages))
 
 
+def is_own(path: Path) -> bool:
+    """Whether this program made the book."""
+    try:
+        with Archive(path) as archive:
+            return any(name[-1] == "meta" and (attrs.get("name"), attrs.get("content")) == ("generator", GENERATOR)
+                       for name, attrs, _ in _elements(archive, _package(archive)))
+    except BadInput:
+        return False
+
+
 def _source(archive: Archive, part: str | None) -> str:
     data = archive.read(part)
     try:
@@ -67,10 +78,14 @@ def _elements(archive: Archive, part: str | None) -> list[tuple[tuple[str, ...],
     return found
 
 
-def _book(archive: Archive) -> _Book:
+def _package(archive: Archive) -> str | None:
     opf = next((p for path, attrs, _ in _elements(archive, "META-INF/container.xml") if path[-1] == "rootfile"
                 and (p := archive.inside("", attrs.get("full-path", "")))), None)
-    opf = opf or next((name for name in archive.names if name.lower().endswith(".opf")), None)
+    return opf or next((name for name in archive.names if name.lower().endswith(".opf")), None)
+
+
+def _book(archive: Archive) -> _Book:
+    opf = _package(archive)
     book, items, guide, toc = _Book(), {}, [], ""
     for path, attrs, text in _elements(archive, opf):
         name = path[-1]

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from reverie.language import matter, numbers
+from reverie.language import lexicon, matter, numbers
 
 _NUMBER = numbers.PATTERN
 _SEPARATED = rf"(?P<number>{_NUMBER})\s*(?:[.:)—–-]+\s*(?P<title>.*))?"
@@ -14,10 +14,7 @@ _CHAPTER = re.compile(rf"(?:chapter|chap\.?|ch\.|part|book)\s+(?:{_SEPARATED}|(?
 _NUMBERED = re.compile(_SEPARATED, re.I)
 _NAMED = re.compile(r"(?P<name>prologue|epilogue|interlude|intermezzo|coda)\s*(?:[.:—–-]+\s*(?P<title>.*))?", re.I)
 _HASHES = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
-_NOTES = re.compile(
-    r"(craft notes?|author['’]?s?['’]? notes?|notes? (for|on|to|towards) (the )?(revision|self|craft|author|draft|editor)s?"
-    r"|revision notes?|editor['’]?s?['’]? notes?|writing notes?|writer['’]?s?['’]? notes?|drafting notes?|notes)"
-    r"\s*(\(.*\)|[:—–-].{0,60})?", re.I)
+_NOTES = r"(?i)<notes>\s*(\(.*\)|[:—–-].{0,60})?"
 _EMPHASIS = re.compile(r"^[*_\s]+|[*_\s:]+$")
 
 
@@ -66,7 +63,7 @@ def is_notes(line: str) -> bool:
     """Whether a line begins the author's notes, which end a chapter."""
     hashes = _HASHES.fullmatch(line.strip())
     bare = _EMPHASIS.sub("", hashes[2] if hashes else line)
-    match = len(bare) < 90 and _NOTES.fullmatch(bare)
+    match = len(bare) < 90 and lexicon.pattern(_NOTES).fullmatch(bare)
     return bool(match) and (bool(hashes) or bare.lower() != "notes" or bare.isupper())
 
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from pathlib import Path
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-
-
-@lru_cache(maxsize=None)
-def config(name: str) -> dict:
-    """A file of configs/ as a dictionary; read once, not to be changed."""
-    import yaml  # kept out of start-up: --help must answer at once
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"), Loader=loader)
+from reverie.settings import config
 
 
 def words(name: str):
     """The section `name` of the lexicon."""
     return config("lexicon")[name]
+
+
+@lru_cache(maxsize=None)
+def pattern(template: str) -> re.Pattern:
+    """The regular expression `template`; <name> in it stands for any one entry `name` of the lexicon's patterns."""
+    entries = words("patterns")
+    return re.compile(re.sub(r"(?<!\?P)<(\w+)>", lambda found: f"(?:{'|'.join(entries[found[1]])})", template))
 
 
 def word_set(name: str) -> frozenset[str]:

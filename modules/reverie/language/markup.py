@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from reverie.language import headings, matter, tags
+from reverie.language import headings, lexicon, matter, tags
 
 BREAK = "* * *"
 
@@ -14,10 +14,7 @@ _BLOCKS = frozenset("""p div section article aside header footer main body block
     center hgroup form fieldset details summary tbody thead caption""".split()) | frozenset(_HEADINGS)
 _SKIPPED = frozenset("head script style nav rt rp rtc audio video object iframe template noscript math figcaption title del".split())
 _VOID = frozenset("img br hr input meta link wbr area base col embed source track param image".split())
-_SKIPPED_CLASS = re.compile(
-    r"page-?num(ber)?s?|page-?break|fn-?anchor|fn-?ref|note-?ref|foot-?notes?|end-?notes?|transnote|tnotes?|pg-?(boilerplate|header|footer)"
-    r"|fig-?caption|caption|hidden|displaynone", re.I)
-_BREAK_CLASS = re.compile(r"(scene|section|thought|context|space|text|ornamental|decorative)[-_]?(break|divider|separator|space)s?|asterism|dinkus|ornament|tb", re.I)
+_SKIPPED_CLASS, _BREAK_CLASS = "(?i)<skipped_classes>", "(?i)<break_classes>"
 _MARKER = re.compile(r"\s*[\[({]?\s*(?:\d{1,4}|[*†‡§]{1,4}|[a-z])\s*[\])}]?\s*")
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
 _SPACES = re.compile(r"[ \t\r\f\v\n\xa0\u2002-\u200a\u202f]+")
@@ -123,7 +120,7 @@ class _Reader:
             self._links.append((attrs.get("href", ""), len(self._text)))
         self._group += tag == "hgroup"
         self._pre = self._pre or tag == "pre"
-        if tag in ("p", "div") and any(_BREAK_CLASS.fullmatch(name) for name in attrs.get("class", "").split()):
+        if tag in ("p", "div") and _has_class(attrs, _BREAK_CLASS):
             self._marked = True
 
     def end(self, tag):
@@ -187,7 +184,11 @@ def _is_skipped(tag: str, attrs: dict[str, str]) -> bool:
         return False
     return (tag in _SKIPPED or "hidden" in attrs or bool(_types(attrs) & matter.PASSAGES) or attrs.get("id", "") in ("pg-header", "pg-footer")
             or "display:none" in attrs.get("style", "").replace(" ", "").lower()
-            or any(_SKIPPED_CLASS.fullmatch(name) for name in attrs.get("class", "").split()))
+            or _has_class(attrs, _SKIPPED_CLASS))
+
+
+def _has_class(attrs: dict[str, str], template: str) -> bool:
+    return any(lexicon.pattern(template).fullmatch(name) for name in attrs.get("class", "").split())
 
 
 def one_line(text: str) -> str:

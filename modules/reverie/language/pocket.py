@@ -8,6 +8,7 @@ from functools import lru_cache
 from reverie.language import lexicon
 from reverie.language.people import Person
 from reverie.language.rules import Shot
+from reverie.settings import config
 
 _DRAWN = ("man", "woman", "child", "group")
 _NUMBERS = ("one", "two", "three", "four")
@@ -15,9 +16,9 @@ _NUMBERS = ("one", "two", "three", "four")
 
 def values(shot: Shot, style: str) -> dict:
     """What the model is asked to draw, attribute by attribute; `style` is one of the model's own styles."""
-    rules = lexicon.config("prompts")["pocket"]
+    rules = config("prompts")["pocket"]
     place = lexicon.words("settings")[shot.place]["pocket"]
-    indoors = place in lexicon.config("pocket")["indoors"]
+    indoors = place in config("pocket")["indoors"]
     noun, colour, count = _object(shot, place, rules)
     weather = None if indoors else rules["weather"].get(shot.weather, shot.weather) or "clear"
     return {"place": place, "time": shot.time, "weather": weather, "object": noun, "colour": colour, "count": count,
@@ -28,7 +29,7 @@ def values(shot: Shot, style: str) -> dict:
 
 def clauses(scene: dict) -> list[str]:
     """The caption's clauses in their order, the first being the object."""
-    rules = lexicon.config("prompts")["pocket"]
+    rules = config("prompts")["pocket"]
     noun = scene["object"] if scene["count"] == 1 else rules["plurals"][scene["object"]]
     where = "in the middle" if scene["position"] == "middle" else f"on the {scene['position']}"
     place = f"{rules['place_words'].get(scene['place'], 'in')} the {scene['place']}"
@@ -66,18 +67,18 @@ def _object(shot: Shot, place: str, rules: dict) -> tuple[str, str, int]:
 
 def _noun_of(name: str) -> str | None:
     """The model's object that shows a thing of that name."""
-    shows = lexicon.config("prompts")["pocket"]["shows"]
+    shows = config("prompts")["pocket"]["shows"]
     return shows[name] if name in shows else _synonyms().get(name)
 
 
 def _stands_at(noun: str, place: str, rules: dict) -> bool:
-    walls = place in lexicon.config("pocket")["indoors"]
+    walls = place in config("pocket")["indoors"]
     return not walls or noun in rules["indoors"]["all"] or noun in rules["indoors"].get(place, ())
 
 
 @lru_cache(maxsize=1)
 def _synonyms() -> dict[str, str]:
-    return {word: noun for noun, words in lexicon.config("pocket")["object"].items() for word in words}
+    return {word: noun for noun, words in config("pocket")["object"].items() for word in words}
 
 
 def _people(shot: Shot, rules: dict) -> list[dict]:
@@ -104,5 +105,5 @@ def _kind(person: Person, i: int) -> str:
 
 
 def _colour(person: Person) -> str:
-    known = lexicon.config("pocket")["colour"]
+    known = config("pocket")["colour"]
     return person.colour if person.colour in known else lexicon.colours().get(person.colour, "blue")

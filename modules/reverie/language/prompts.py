@@ -11,6 +11,7 @@ from reverie.errors import BadInput
 from reverie.language import lexicon, people, pocket
 from reverie.language.rules import Shot
 from reverie.language.tokens import estimate_tokens
+from reverie.settings import config
 
 DEFAULT_STYLE = "graphic novel"
 
@@ -35,12 +36,8 @@ class Prompt:
         return {"tokens": self.tokens, "limit": self.limit, "estimated": self.estimated, "dropped": list(self.dropped)}
 
 
-def styles() -> list[str]:
-    return list(lexicon.config("styles"))
-
-
 def families() -> list[str]:
-    return ["pocket", *lexicon.config("prompts")["families"]]
+    return ["pocket", *config("prompts")["families"]]
 
 
 def compose(shot: Shot, family: str = "sdxl", style: str = DEFAULT_STYLE, max_tokens: int | None = None,
@@ -51,10 +48,10 @@ def compose(shot: Shot, family: str = "sdxl", style: str = DEFAULT_STYLE, max_to
     """
     count = count_tokens or estimate_tokens
     look = _style(style)
-    family = lexicon.config("prompts")["aliases"].get(family, family)
+    family = config("prompts")["aliases"].get(family, family)
     if family == "pocket":
-        return _pocket(shot, look, max_tokens or lexicon.config("prompts")["pocket"]["max_tokens"], count_tokens)
-    rules = lexicon.config("prompts")["families"].get(family)
+        return _pocket(shot, look, max_tokens or config("prompts")["pocket"]["max_tokens"], count_tokens)
+    rules = config("prompts")["families"].get(family)
     if rules is None:
         raise BadInput(f"There are no prompts for the family '{family}'.", f"Known are: {', '.join(families())}.")
     slots = _slots(shot, rules, look.get(family) or look["default"])
@@ -83,7 +80,7 @@ def slug(text: str, most: int = 40) -> str:
 
 
 def _style(name: str) -> dict:
-    known = lexicon.config("styles")
+    known = config("styles")
     if name.lower() in known:
         return known[name.lower()]
     raise BadInput(f"There is no style '{name}'.", f"Known are: {', '.join(known)}.")
@@ -111,9 +108,9 @@ def _slots(shot: Shot, rules: dict, style: str) -> dict[str, list[str]]:
     things = [t.phrase for t in shot.things if t.phrase not in told and t.name not in told.split()
               and not (t.name in ("sun", "moon") and inside)]
     return {
-        "subject": looks[:1] or lexicon.config("prompts")["nobody"], "look": looks[1:],
+        "subject": looks[:1] or config("prompts")["nobody"], "look": looks[1:],
         "action": [shot.action] if shot.action else [], "company": company, "place": _parts(shot.setting),
-        "thing": things[:lexicon.config("prompts")["most_things"]], "time": [shot.time_phrase],
+        "thing": things[:config("prompts")["most_things"]], "time": [shot.time_phrase],
         "weather": [weather] if weather else [], "mood": [rules["mood"].format(shot.mood)],
         "style": _parts(style), "quality": rules["quality"], **inside}
 

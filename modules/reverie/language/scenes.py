@@ -5,26 +5,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reverie.language import numbers, signals
+from reverie.language import lexicon, numbers, signals
 from reverie.language.chapters import Chapter
 
 #: Words that a scene found by changes should have: fewer are joined to a neighbour, more are parted.
 TARGET_WORDS = (150, 900)
 
 _ORNAMENT = "*＊•·~#§❦❧☙∗⁎⁂†‡%\u2190-\u2bff\ue000-\uf8ff\U0001f300-\U0001faff\ufe0e\ufe0f"
-_MARK = re.compile(
-    rf"^[ \t]*(?:(?:[{_ORNAMENT}](?:[ \t]*[{_ORNAMENT}])*|(?:[-–—=_+][ \t]*){{3,}}|(?=[^\n{_ORNAMENT}]*[{_ORNAMENT}])[{_ORNAMENT} \t<>()|^.:=_+–—-]{{2,60}}"
-    r"|[-~*=_. \t]{0,20}(?:o0o|oOo|ooo|0o0|o o o|x x x)[-~*=_. \t]{0,20}|<hr ?/?>|\[(?:scene )?break\])[ \t]*\\?)[ \t]*(?:\n|\Z)", re.M | re.I)
+_MARK = (
+    rf"(?mi)^[ \t]*(?:(?:[{_ORNAMENT}](?:[ \t]*[{_ORNAMENT}])*|(?:[-–—=_+][ \t]*){{3,}}"
+    rf"|(?=[^\n{_ORNAMENT}]*[{_ORNAMENT}])[{_ORNAMENT} \t<>()|^.:=_+–—-]{{2,60}}"
+    r"|[-~*=_. \t]{0,20}<flourishes>[-~*=_. \t]{0,20}|<hr ?/?>|\[(?:scene )?break\])[ \t]*\\?)[ \t]*(?:\n|\Z)")
 _NUMBER_LINE = re.compile(r"(?:^|(?<=\n\n))[ \t]*(\d{1,3}|[IVXL]{1,7})\.?[ \t]*(?=\n[ \t]*\n)")
-_MONTH = r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
-_DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
-_COUNT = r"(?:\d+|an?|one|two|three|four|five|six|seven|eight|nine|ten|twelve|some|several|many|a few)"
 #: How a letter, an entry of a diary or a caption of time begins: "12 May 1897", "My dear Emma,", "Three days later".
-_OPENING = re.compile(
-    rf"[ \t*_]*(?:(?:[\w.' ]{{2,40}},[ \t]+){{0,2}}(?:{_DAY},?[ \t]+)?(?:(?:the[ \t]+)?\d{{1,2}}(?:st|nd|rd|th)?(?:[ \t]+of)?[ \t]+{_MONTH}"
-    rf"|{_MONTH}[ \t]+\d{{1,2}}(?:st|nd|rd|th)?\b|{_DAY}|\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}})(?:,?[ \t]+\d{{4}})?(?:[ \t]*[,.:;—–*_-]|[ \t]*$)"
-    rf"|(?:my[ \t]+)?(?:own[ \t]+)?dear(?:est)?\b[^\n.!?]{{0,40}}[,:—][ \t]*$|(?:{_COUNT}[ \t]+(?:minute|hour|day|night|week|month|year)s?[ \t]+(?:later|earlier|before)"
-    rf"|(?:the[ \t]+)?(?:next|following|same)[ \t]+(?:day|night|morning|evening|week|year)|later(?:[ \t]+that[ \t]+\w+)?|meanwhile)[.:*_]{{0,3}}[ \t]*$)", re.I | re.M)
+_OPENING = (
+    r"(?im)[ \t*_]*(?:(?:[\w.' ]{2,40},[ \t]+){0,2}(?:<weekdays>,?[ \t]+)?"
+    r"(?:(?:the[ \t]+)?\d{1,2}(?:st|nd|rd|th)?(?:[ \t]+of)?[ \t]+<months>\b\.?"
+    r"|<months>\b\.?[ \t]+\d{1,2}(?:st|nd|rd|th)?\b|<weekdays>|\d{1,2}[./]\d{1,2}[./]\d{2,4})"
+    r"(?:,?[ \t]+\d{4})?(?:[ \t]*[,.:;—–*_-]|[ \t]*$)"
+    r"|(?:my[ \t]+)?(?:own[ \t]+)?dear(?:est)?\b[^\n.!?]{0,40}[,:—][ \t]*$"
+    r"|(?:<counts>[ \t]+<spans>s?[ \t]+(?:later|earlier|before)|(?:the[ \t]+)?<which_times>[ \t]+<times_of_day>"
+    r"|later(?:[ \t]+that[ \t]+\w+)?|meanwhile)[.:*_]{0,3}[ \t]*$)")
 _GAP = re.compile(r"\n(?:[ \t]*\n)+")
 _SENTENCE = re.compile(r"[.!?…][”’\"')\]]*\s+")
 _WORD = re.compile(r"\w[\w'’-]*")
@@ -70,7 +71,7 @@ def _marked(text: str) -> list[tuple[int, int]]:
 
     and lines with nothing but a number do where they count up ("2", "3" or "I", "II").
     """
-    cuts = [m.span() for m in _MARK.finditer(text)] + [(start, start) for start in _counting(text)]
+    cuts = [m.span() for m in lexicon.pattern(_MARK).finditer(text)] + [(start, start) for start in _counting(text)]
     gaps = [(m.span(), m[0].count("\n")) for m in _GAP.finditer(text)]
     if len(gaps) > 2:
         usual = sorted(n for _, n in gaps)[len(gaps) // 2]
@@ -104,7 +105,7 @@ def _by_change(text: str, span: tuple[int, int], target: tuple[int, int]) -> lis
 
 
 def _opens(text: str, at: int) -> bool:
-    return bool(_OPENING.match(text, at))
+    return bool(lexicon.pattern(_OPENING).match(text, at))
 
 
 def _blocks(text: str, span: tuple[int, int], most: int) -> list[tuple[int, int, int]]:

@@ -22,6 +22,7 @@ from reverie.errors import BadInput
 from reverie.language import lexicon, people
 from reverie.language.people import KINDS, Cast, Person, colour_of
 from reverie.language.tokens import estimate_tokens
+from reverie.settings import config
 
 NAME = "characters.yaml"
 MOST_TOKENS = 20  # of a phrase: three people then leave room for place, action and style in 75
@@ -69,13 +70,13 @@ def together(*sheets: Cast) -> Cast:
 
 def freeze(everyone: Cast, sheet: Cast) -> Cast:
     """The cast with a phrase, clothes and a seed for everyone whom no sheet describes: the same words in every prompt."""
-    garments = lexicon.config("prompts")["pocket"]["garments"]
+    garments = config("prompts")["pocket"]["garments"]
     return {name: person if name in sheet else _frozen(person, garments) for name, person in everyone.items()}
 
 
 def proposed(everyone: Cast) -> str:
     """The text of a new sheet."""
-    kinds, colours = ", ".join(KINDS), ", ".join(lexicon.config("pocket")["colour"])
+    kinds, colours = ", ".join(KINDS), ", ".join(config("pocket")["colour"])
     return HEADER.format(kinds=kinds, colours=colours) + "\n" + _entries_text(everyone)
 
 
@@ -249,7 +250,7 @@ def _from_sheet(name: str, entry, path: Path, line: int) -> Person:
     if kind not in KINDS:
         raise wrong(f"the kind of '{name}' is '{kind}'", f"Use one of: {', '.join(KINDS)}.")
     if colour and colour not in lexicon.colours():
-        raise wrong(f"the colour of '{name}' is '{colour}', which cannot be painted", f"Use one of: {', '.join(lexicon.config('pocket')['colour'])}.")
+        raise wrong(f"the colour of '{name}' is '{colour}', which cannot be painted", f"Use one of: {', '.join(config('pocket')['colour'])}.")
     if entry.get("narrator") not in (None, True, False, "quoted") or not isinstance(entry.get("unseen"), (bool, type(None))):
         raise wrong(f"narrator or unseen of '{name}' is neither true nor false", "Write true or false; narrator may be 'quoted' as well.")
     if not isinstance(entry.get("seed") or 0, int) or not 0 <= (entry.get("seed") or 0) < 2**32:

@@ -10,14 +10,15 @@ from reverie.language import lexicon
 from reverie.language.mentions import Mention
 from reverie.language.people import NARRATOR, Cast, Person, colour_of
 
-_BEGAN = re.compile(r"(?<=\S)\s{1,3}(?:then\s+)?(?:began|told|started|commenced|continued|resumed)\s+(?:to tell\s+)?(?:us\s+)?(?:his|her|the|this|that)\s+(?:story|tale|account|narrative)\b")
-_I_AM = re.compile(r"\b(?:[Mm]y (?:full |Christian |real )?name (?:is|was)|[Cc]all me|[Tt]hey call(?:ed)? me|I (?:am|was) called)\s+[“\"‘']?([A-Z][a-zß-ÿ]+(?: [A-Z][a-zß-ÿ]+)?)")
+_BEGAN = r"(?<=\S)\s{1,3}(?:then\s+)?<begins>\s+(?:to tell\s+)?(?:us\s+)?(?:his|her|the|this|that)\s+<stories>\b"
+_I_AM = r"\b<says_own_name>\s+[“\"‘']?([A-Z][a-zß-ÿ]+(?: [A-Z][a-zß-ÿ]+)?)"
 
 
 def found(cast: Cast, texts: list[str], places: list[Mention], owner: dict[str, str]) -> Cast:
     """Who says "I": the one who gives his name, or nobody named; and who tells a story within quotation marks."""
     ends = {(m.chapter, m.end): owner[m.form] for m in places if m.form in owner}
-    telling = Counter(ends[i, m.start()] for i, text in enumerate(texts) for m in _BEGAN.finditer(text) if (i, m.start()) in ends)
+    starts = ((i, m.start()) for i, text in enumerate(texts) for m in lexicon.pattern(_BEGAN).finditer(text))
+    telling = Counter(ends[start] for start in starts if start in ends)
     if telling and any(is_quoted(text) for text in texts):
         name = telling.most_common(1)[0][0]
         cast = cast | {name: replace(cast[name], quoted=True)}
@@ -25,7 +26,7 @@ def found(cast: Cast, texts: list[str], places: list[Mention], owner: dict[str, 
     says = sum(len(re.findall(r"\bI\b", _unspoken(text))) for text in plain)
     if says < 8 or says < sum(map(len, plain)) / 1500:
         return cast
-    named = Counter(m[1] for text in plain for m in _I_AM.finditer(_unspoken(text)))
+    named = Counter(m[1] for text in plain for m in lexicon.pattern(_I_AM).finditer(_unspoken(text)))
     for said, _ in named.most_common():
         name = owner.get(said) or owner.get(said.split()[0])
         if name:

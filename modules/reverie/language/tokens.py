@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from reverie.language import lexicon
+from reverie.settings import config
 
 CLIP_LIMIT = 75  # 77 with the marks of beginning and end
 
@@ -30,7 +30,7 @@ def counter(model: Path | None, family: str, assets: Path) -> Counter | None:
     """
     folders = sorted(model.glob("tokenizer*")) if model is not None and model.is_dir() else []
     found = [c for folder in folders if (c := _of_folder(folder, model)) is not None]
-    if not found and family in lexicon.config("prompts")["clip"]:
+    if not found and family in config("prompts")["clip"]:
         found = [c for c in [_clip(assets / "configs" / "clip" / "merges.txt")] if c is not None]
     if not found:
         return None
@@ -67,15 +67,22 @@ def _number(path: Path, key: str) -> int:
 
 @lru_cache(maxsize=2)
 def _clip(merges: Path) -> Counter | None:
-    """OpenAI's CLIP tokenizer from its merges: the vocabulary follows from them (bytes, bytes at a word's end, merges)."""
     try:
-        pairs = _pairs(merges)
-        letters = _byte_letters()
-        words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in pairs), "<|startoftext|>", "<|endoftext|>"]
-        tokenizer = _bpe({word: index for index, word in enumerate(words)}, pairs)
+        tokenizer = _bpe(*clip_vocabulary(merges))
     except (OSError, ImportError, ValueError):
         return None
     return Counter(lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), CLIP_LIMIT)
+
+
+def clip_vocabulary(merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """OpenAI's CLIP tokenizer from its merges: (vocabulary, merges). The one follows from the other: each byte as a
+    printable letter in the order of OpenAI's `bytes_to_unicode`, the same at a word's end, the merges, the two marks.
+    """
+    pairs = _pairs(merges)
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [*map(chr, printable), *(chr(256 + index) for index in range(256 - len(printable)))]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, pairs)]
+    return {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}, pairs
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
@@ -95,13 +102,6 @@ def _bpe(vocab: dict[str, int], pairs):
     return tokenizer
 
 
-def _byte_letters() -> list[str]:
-    """One printable letter for each byte, in the order of OpenAI's `bytes_to_unicode`."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
-
-
 def estimate_tokens(text: str) -> int:
     """At least as many tokens as CLIP's tokenizer makes of ordinary English: an over-estimate, for when it is not at hand.
 
@@ -117,5 +117,6 @@ def estimate_tokens(text: str) -> int:
 
 @lru_cache(maxsize=1)
 def _common() -> frozenset[str]:
-    return frozenset(word for name in ("lexicon", "prompts", "styles", "pocket")
-                     for word in re.findall(r"[a-z]+", str(lexicon.config(name)).lower()))
+    files = (config(name) for name in ("lexicon", "prompts", "styles", "pocket"))
+    texts = (str({section: words for section, words in file.items() if section != "patterns"}) for file in files)
+    return frozenset(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -23,6 +24,7 @@ from reverie.types import Job, Task
 
 NAME, TITLE = "illustrate", "Illustrate"
 STORYBOARD_WIDTH = 512  # pixels, at least
+MAX_NAME = 100  # bytes: most disks take 255, and files get endings and marks
 
 
 class Params(BaseModel):
@@ -54,6 +56,8 @@ def run(studio, params: Params) -> Iterator[Update]:
     params = _seeded(params)
     kinds = _editions.chosen(params.outputs)
     reading, scenes, gone = _read(params)
+    for row in reading.rows:
+        row["seed"] = params.seed  # of the whole run: with -1 nobody else knows it
     yield Update("plan", data=scenes)
     for note in [*reading.notes, *prompt_cache.told(out_folder(params), scenes, gone)]:
         yield Update("note", text=note)
@@ -68,26 +72,27 @@ def run(studio, params: Params) -> Iterator[Update]:
     with hold(out):
         for note in cast_sheet.keep(out, reading):
             yield Update("note", text=note)
-        prompt_cache.follow(out, scenes, params.count, filenames)
-        prompt_cache.keep(out, scenes)
-        prompt_cache.record(out, reading.rows)
+        prompt_cache.follow(out, reading.rows, params.count, filenames)
+        prompt_cache.keep(out, reading.rows)
         session = studio.session(NAME, str(params.text), params.model_dump())
-        jobs, row_of = [], {}
+        for row in reading.rows:
+            row["image"] = [out / name for name in filenames(row["filename"], params.count)]
+        todo = []
         for row, task in zip(scenes, tasks, strict=True):
             row["key"] = studio.key(task)
-            row["image"] = [out / name for name in filenames(row["filename"], params.count)]
-            if not _is_made(row):
-                jobs.append(studio.submit(task, session))
-                row_of[jobs[-1].id] = row
-        kept = len(scenes) - len(jobs)
+            if not all(_stays(path, row["key"]) for path in row["image"]):
+                todo.append((row, task))
+        kept = len(scenes) - len(todo)
         if kept:
             yield Update("note", text=f"{kept} of {len(scenes)} scenes are there already.", fraction=0.0)
+        jobs = [studio.submit(task, session) for _, task in todo]
+        row_of = {job.id: row for job, (row, _) in zip(jobs, todo, strict=True)}
         failed = yield from _draw(studio, session, jobs, row_of)
         made = {}
         if "storyboard" in kinds:
-            made["storyboard"] = str(storyboard.build(_title(params), scenes, out / "storyboard.html", style=params.style, model=model.id))
+            made["storyboard"] = str(storyboard.build(_title(params), reading.rows, out / "storyboard.html", style=params.style, model=model.id))
         if not _editions.was_stopped(studio, failed):
-            made |= yield from _editions.make(out, _name(params), _title(params), scenes, reading.texts, kinds)
+            made |= yield from _editions.make(out, _name(params), _title(params), reading.rows, reading.texts, kinds)
     yield Update("done", fraction=1.0, data={**_summary(params, scenes, failed, kept, started, made), "session": session,
                                              "changes": prompt_cache.counted(scenes, gone)})
 
@@ -99,8 +104,9 @@ def _draw(studio, session: str, jobs: list[Job], row_of: dict[str, dict]) -> Ite
     def take(job: Job) -> Iterator[Update]:
         row = row_of[job.id]
         for source, target in zip(studio.pictures(job), row["image"], strict=True):
-            _put_enlarged(source, target)
-            yield Update("picture", text=row["filename"], path=target, data=row)
+            if not _stays(target, row["key"]):
+                _put_enlarged(source, target)
+                yield Update("picture", text=row["filename"], path=target, data=row)
 
     for update in follow(studio, session, jobs, take):
         if update.kind == "failed":
@@ -137,7 +143,7 @@ def _read(params: Params):
     for row in reading.rows:
         if row["edited"]:  # a person's own prompt is never shortened, only counted
             row["budget"] = row["budget"] | {"tokens": count(row["prompt"]), "dropped": []}
-    return reading, _from(reading.rows, numbers(params.resume, "resume")), gone
+    return reading, _from(reading.rows, params.resume), gone
 
 
 def _propose(params: Params, reading) -> list[str]:
@@ -152,9 +158,9 @@ def _propose(params: Params, reading) -> list[str]:
         return [f"The character sheet was not written: {error}"]
 
 
-def save_prompt(params: Params, filename: str, prompt: str, negative: str = "") -> Path:
-    """Keep an edited prompt; the next run uses it. Returns its file."""
-    return prompt_cache.edit(out_folder(params), filename, prompt, negative)
+def save_prompt(params: Params, filename: str, prompt: str, negative: str = "", composed: dict | None = None) -> Path:
+    """Keep an edited prompt; the next run uses it. `composed` is the row's own, to tell when it is back. Returns the file."""
+    return prompt_cache.edit(out_folder(params), filename, prompt, negative, composed)
 
 
 def out_folder(params: Params) -> Path:
@@ -180,6 +186,8 @@ def numbers(text: str, what: str) -> list[int] | None:
             raise BadInput(f"'{part}' in {what} is not a number.", f'Write {what} as "1 3" or "1-3".')
         if match:
             first, last = int(match[1]), int(match[2] or match[1])
+            if last < first:
+                raise BadInput(f"'{part}' in {what} runs backwards.", f"Write {last}-{first}.")
             found += range(first, min(last, first + 9999) + 1)
     return found or None
 
@@ -231,10 +239,14 @@ def _family(params: Params) -> str:
     return known[params.model] if params.model in known else models.find(params.model).family
 
 
-def _from(scenes: list[dict], start: list[int] | None) -> list[dict]:
-    if start is None:
+def _from(scenes: list[dict], start: str) -> list[dict]:
+    """The scenes from `start` on: a chapter, or a chapter and a scene (`'2 5'`, `'2-5'`); all when empty."""
+    if not (text := start.strip(" []()")):
         return scenes
-    chapter, scene = (*start, 1)[:2]
+    match = re.fullmatch(r"(\d{1,6})(?:[\s,-]+(\d{1,6}))?", text)
+    if not match:
+        raise BadInput(f"'{text}' in resume is no chapter and scene.", 'Write resume as "2 5": chapter 2, scene 5.')
+    chapter, scene = int(match[1]), int(match[2] or 1)
     there = [(row["chapter"], row["scene"]) for row in scenes]
     if (chapter, scene) not in there:
         last = max((s for c, s in there if c == chapter), default=0)
@@ -256,20 +268,17 @@ def _task(params: Params, model, row: dict) -> Task:
     )
 
 
-def _is_made(row: dict) -> bool:
-    """Whether every picture of a scene is there: made from this very task, or put there by the user (no recipe of ours)."""
-    for path in row["image"]:
-        if not path.exists():
-            return False
-        try:
-            recipe = recipes.read(path)
-        except NotFound:
-            continue
-        except BadInput:
-            return False
-        if recipe["source"] == "reverie" and recipe.get("key") != row["key"]:
-            return False
-    return True
+def _stays(picture: Path, key: str) -> bool:
+    """Whether a scene's picture is there to stay: made from this very task, or a person's own."""
+    if not picture.exists():
+        return False
+    try:
+        recipe = recipes.read(picture)
+    except NotFound:
+        return True
+    except BadInput:
+        return False
+    return recipe["source"] != "reverie" or recipe.get("key") == key or not prompt_cache.is_placed(picture)
 
 
 def _put_enlarged(source: Path, target: Path) -> None:
@@ -277,20 +286,30 @@ def _put_enlarged(source: Path, target: Path) -> None:
     picture = media.open_picture(source)
     larger = media.enlarge(picture, STORYBOARD_WIDTH)
     if larger is picture:
+        prompt_cache.note_placed(target, source.read_bytes())
         media.place(source, target)
     else:
         recipe = {name: value for name, value in recipes.read(source).items() if name != "source"}
-        media.write_bytes(target, media.encode_png(larger, recipe))
+        data = media.encode_png(larger, recipe)
+        prompt_cache.note_placed(target, data)
+        media.write_bytes(target, data)
 
 
-def _name(params: Params) -> str:
-    """Of the results' folder and files: the text's own."""
-    source = resolve(params.text)
+def _called(params: Params) -> str:
+    """What the text is called: its file or folder, wherever it is named from."""
+    source = Path(os.path.abspath(resolve(params.text)))
     return (source.stem if source.is_file() else source.name) or "story"
 
 
+def _name(params: Params) -> str:
+    """Of the results' folder and files: the text's own, cut to what every disk takes."""
+    name = _called(params)
+    short = name.encode(errors="replace")[:MAX_NAME].decode(errors="ignore")
+    return name if short == name else f"{short}-{media.sha256(name.encode(errors='replace'))[:8]}"
+
+
 def _title(params: Params) -> str:
-    return _name(params).replace("-", " ").replace("_", " ").title()
+    return _called(params).replace("-", " ").replace("_", " ").title()
 
 
 def _summary(params, scenes, failed, kept, started, files) -> dict[str, Any]:

@@ -27,10 +27,6 @@ class Form:
         """What is typed, as Params. BadInput says what does not fit."""
         return forms.parse(self.Params, self.values() | more)
 
-    def lock(self, locked: bool) -> None:
-        for item in self.controls.values():
-            item.disabled = locked
-
     def _layout(self, lead: str):
         import ipywidgets
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from reverie import pipelines, settings
-from reverie.errors import ReverieError
+from reverie.errors import BadInput, ReverieError
 from reverie.faces.widgets import look
 from reverie.faces.widgets.form import Form
 from reverie.faces.widgets.run import Runner
 from reverie.faces.widgets.scenes import SceneTable
+from reverie.language.chapters import SUFFIXES
 
 MAX_INLINE_BYTES = 24 << 20  # a larger result is named, not sent into the notebook
 
@@ -24,12 +25,12 @@ class IllustrateTab:
 
         self.pipeline = pipelines.get("illustrate")
         self.form = Form(self.pipeline.Params, parameters, lead="text", leave_out=("dry_run",))
-        self.runner = Runner(self.pipeline, lambda: self.form.params(dry_run=False), self._take, self._end)
-        self.table = SceneTable()
+        self.runner = Runner(self.pipeline, self._asked, self._take, self._end)
+        self.table, self._filled = SceneTable(), None
         self.read = ipywidgets.Button(description="Read scenes", icon="book", tooltip="Find the scenes and write their prompts")
         self.read.add_class("rv-read")
         self.read.on_click(lambda _: self._start_reading())
-        self.upload = ipywidgets.FileUpload(accept=".md,.txt,.markdown", multiple=True, description="Upload a text")
+        self.upload = ipywidgets.FileUpload(accept=",".join(SUFFIXES), multiple=True, description="Upload a text")
         self.upload.observe(self._uploaded, "value")
         self.board = ipywidgets.HTML()
         head, self.scheme = look.header("Chapters become scenes, pictures, a storyboard, a book and a short film. Read the scenes, change what you like, draw.")
@@ -39,6 +40,11 @@ class IllustrateTab:
         running.add_class("rv-running")
         self.widget = ipywidgets.VBox([look.style_widget(), head, self.form.widget, buttons, running, self.table.widget, self.board])
         self.widget.add_class("rv-page")
+
+    def _asked(self):
+        """What the run that starts now is asked for; the form may be changed while it runs."""
+        self._running = self.form.params(dry_run=False)
+        return self._running
 
     def _start_reading(self) -> None:
         """In a thread: a whole novel takes seconds, and the notebook stays free."""
@@ -63,12 +69,16 @@ class IllustrateTab:
 
     def _fill(self, params, rows: list[dict[str, Any]]) -> None:
         out = self.pipeline.out_folder(params)
+        self._filled = out, params.count
+        composed = {row["filename"]: row["composed"] for row in rows}
 
         def pictures_of(row: dict[str, Any]) -> list[Path]:
             return [out / name for name in self.pipeline.filenames(row["filename"], params.count)]
 
         def save(filename: str, prompt: str, negative: str) -> Path:
-            return self.pipeline.save_prompt(params, filename, prompt, negative)
+            if self.pipeline.out_folder(self.form.params()) != out:
+                raise BadInput("The form means another folder by now, and these scenes are not its own.", "Read the scenes again, then edit.")
+            return self.pipeline.save_prompt(params, filename, prompt, negative, composed[filename])
 
         self.table.fill([dict(row) for row in rows], pictures_of, save)
 
@@ -76,8 +86,8 @@ class IllustrateTab:
         if update.kind == "plan":
             self.read.disabled = True
             self.board.value = ""
-            if [row["filename"] for row in update.data] != self.table.names():
-                self._fill(self.form.params(dry_run=False), update.data)
+            if self._filled != (self.pipeline.out_folder(self._running), self._running.count) or not self.table.shows(update.data):
+                self._fill(self._running, update.data)
         elif update.kind == "picture":
             self.table.show(update.data["filename"])
 
@@ -107,6 +117,7 @@ def keep_uploads(files) -> Path:
     named = {Path(file["name"].replace("\\", "/")).name.lstrip(".") or "text.txt": bytes(file["content"]) for file in files}
     folder = settings.load().storage / "uploads"
     if len(named) > 1:
-        folder /= f"{Path(min(named)).stem}-and-{len(named) - 1}-more"
+        digest = media.sha256("".join(f"{name}:{media.sha256(named[name])}" for name in sorted(named)).encode())
+        folder /= f"{Path(min(named)).stem}-and-{len(named) - 1}-more-{digest[:8]}"
     paths = [media.write_bytes(folder / name, content) for name, content in named.items()]
     return folder if len(paths) > 1 else paths[0]

@@ -12,7 +12,7 @@ PAGE = 24  # rows shown at a time: a novel has hundreds, and every row is four w
 
 
 class SceneRow:
-    """One scene. `save(filename, prompt, negative)` is called when a text was changed and left."""
+    """One scene. `save(filename, prompt, negative)` is called when a text was changed and left; `row` has what is shown."""
 
     def __init__(self, row: dict[str, Any], pictures: list[Path], save: Callable[[str, str, str], Any]):
         import ipywidgets
@@ -37,15 +37,19 @@ class SceneRow:
         self.picture.value = f'<div class="rv-thumb{"" if pictures else " rv-thumb-empty"}">{drawn}{more}</div>'
 
     def _changed(self, _) -> None:
+        own = self.row["composed"]
         if not self.prompt.value.strip():
-            self.prompt.value = self.row["prompt"]  # a scene without a prompt cannot be drawn
+            self.prompt.value = own["prompt"]  # a scene without a prompt cannot be drawn
             return
+        shown = {"prompt": " ".join(self.prompt.value.split()), "negative": " ".join(self.negative.value.split())}
         try:
-            self._save(self.row["filename"], self.prompt.value, self.negative.value)
+            self._save(self.row["filename"], *shown.values())
         except ReverieError as error:
             self.mark.value = look.status(str(error), "bad")
         else:
-            self.mark.value = '<span class="rv-saved">your prompt is kept; Draw uses it</span>'
+            self.row |= shown
+            said = "the scene's own prompt again" if shown == own else "your prompt is kept; Draw uses it"
+            self.mark.value = f'<span class="rv-saved">{said}</span>'
 
 
 class SceneTable:
@@ -65,6 +69,11 @@ class SceneTable:
 
     def names(self) -> list[str]:
         return [row["filename"] for row in self._rows]
+
+    def shows(self, rows: list[dict[str, Any]]) -> bool:
+        """Whether these scenes are shown, with these prompts."""
+        keys = ("filename", "prompt", "negative", "composed")
+        return [[row[key] for key in keys] for row in rows] == [[row[key] for key in keys] for row in self._rows]
 
     def fill(self, rows: list[dict[str, Any]], pictures_of: Callable[[dict], list[Path]], save: Callable[[str, str, str], Any]) -> None:
         self._rows, self._pictures_of, self._save, self._shown = rows, pictures_of, save, {}
