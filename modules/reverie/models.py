@@ -128,11 +128,27 @@ def inspect(path: Path) -> Model:
 
 
 def fingerprint(model: Model) -> str:
-    """64 hex digits that change when a weight file changes: names, sizes and headers, and 16 MiB spread over each."""
+    """64 hex digits that change when a weight file of the model changes."""
     if model.path is None:
         raise ModelMissing(f"Model '{model.id}' is not here.", "Fetch it first.")
-    stats = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(model.path))
-    return _digest(str(model.path), stats)
+    return print_of(model.path)
+
+
+def print_of(path: Path) -> str:
+    """64 hex digits of a file or a folder: names, sizes and headers, and 16 MiB spread over each file."""
+    stats = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path))
+    return _digest(str(path), stats)
+
+
+def config_of(model: Model, part: str, assets: Path) -> dict[str, Any]:
+    """The configuration of a part (unet, vae, text_encoder, …): the folder's own; of a single file, the shipped one."""
+    home = model.path if model.layout == "folder" else assets / "configs" / model.family
+    return config_in(home / part)
+
+
+def config_in(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a part's folder. BadInput if it is missing or broken."""
+    return _json(folder / "config.json")
 
 
 def advise(settings=None) -> list[Model]:
@@ -272,7 +288,7 @@ def _folder_family(path: Path) -> str:
             )
     if "XL" in kind:
         return "sdxl"
-    if not kind.startswith("StableDiffusion") or "3" in kind:
+    if not kind.startswith(("StableDiffusion", "LatentConsistencyModel")) or "3" in kind:
         raise BadInput(f"'{path.name}' is a {kind or 'folder without a pipeline class'}.", "Choose an SD1.5 or SDXL model.")
     width = _json(path / "unet" / "config.json").get("cross_attention_dim")
     if width == 1024:

@@ -22,6 +22,7 @@ _INFOTEXT_KEYS = {
     "Model": ("model", str), "Model hash": ("model_hash", str), "Denoising strength": ("denoise", float),
     "Schedule type": ("scheduler", str),
 }
+_HASHED = {"Lora hashes": "lora_hashes", "TI hashes": "embedding_hashes"}
 _PAIR = re.compile(r'\s*([\w][\w \-/]*):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
 _USER_COMMENT, _EXIF_IFD, _COMFY_WEBP = 0x9286, 0x8769, (0x0110, 0x010F)
 
@@ -36,8 +37,14 @@ def infotext(recipe: dict[str, Any]) -> str:
         pairs["Model hash"] = recipe["model_hash"][:10]
     if recipe.get("kind") == "img2img":
         pairs["Denoising strength"] = recipe["denoise"]
+    if recipe.get("vae"):
+        pairs["VAE"] = recipe["vae"]
+        pairs |= {"VAE hash": digest[:10] for digest in recipe.get("vae_hashes", {}).values()}
+    for name, field in _HASHED.items():
+        if recipe.get(field):
+            pairs[name] = ", ".join(f"{file}: {digest[:12]}" for file, digest in recipe[field].items())
     pairs["Version"] = recipe.get("version", "SD-Reverie")
-    lines = [recipe["prompt"]]
+    lines = [recipe["prompt"] + "".join(f" <lora:{name}:{weight:g}>" for name, weight in recipe.get("loras", ()))]
     if recipe.get("negative"):
         lines.append(f"Negative prompt: {recipe['negative']}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in pairs.items()))
@@ -92,16 +99,24 @@ def _number(convert, value: str):
 def comfy_graph(recipe: dict[str, Any]) -> dict[str, Any]:
     """The recipe as a ComfyUI graph in API format (`/prompt` takes it; dropping the picture on ComfyUI loads it)."""
     sampler, scheduler = comfy_sampler(recipe.get("sampler") or "euler")
+    loras, last = {}, "1"
+    for number, (name, weight) in enumerate(recipe.get("loras", ()), 20):
+        both = {"strength_model": weight, "strength_clip": weight, "model": [last, 0], "clip": [last, 1]}
+        loras[str(number)] = ("LoraLoader", {"lora_name": f"{name}.safetensors", **both})
+        last = str(number)
+    vae = {"19": ("VAELoader", {"vae_name": f"{recipe['vae']}.safetensors"})} if recipe.get("vae") else {}
     nodes = {
         "1": ("CheckpointLoaderSimple", {"ckpt_name": f"{recipe['model']}.safetensors"}),
-        "2": ("CLIPTextEncode", {"text": recipe["prompt"], "clip": ["1", 1]}),
-        "3": ("CLIPTextEncode", {"text": recipe.get("negative", ""), "clip": ["1", 1]}),
+        **loras,
+        **vae,
+        "2": ("CLIPTextEncode", {"text": recipe["prompt"], "clip": [last, 1]}),
+        "3": ("CLIPTextEncode", {"text": recipe.get("negative", ""), "clip": [last, 1]}),
         "4": ("EmptyLatentImage", {"width": recipe["width"], "height": recipe["height"], "batch_size": 1}),
         "5": ("KSampler", {
             "seed": recipe["seed"], "steps": recipe["steps"], "cfg": recipe["cfg"], "sampler_name": sampler, "scheduler": scheduler,
-            "denoise": recipe.get("denoise", 1.0), "model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0],
+            "denoise": recipe.get("denoise", 1.0), "model": [last, 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0],
         }),
-        "6": ("VAEDecode", {"samples": ["5", 0], "vae": ["1", 2]}),
+        "6": ("VAEDecode", {"samples": ["5", 0], "vae": ["19", 0] if vae else ["1", 2]}),
         "7": ("SaveImage", {"filename_prefix": "reverie", "images": ["6", 0]}),
     }
     return {number: {"class_type": name, "inputs": inputs} for number, (name, inputs) in nodes.items()}
@@ -130,7 +145,22 @@ def parse_comfy(graph: dict[str, Any]) -> dict[str, Any]:
         "steps": inputs.get("steps"), "cfg": inputs.get("cfg"), "seed": inputs.get("seed", inputs.get("noise_seed")),
         "sampler": inputs.get("sampler_name"), "scheduler": inputs.get("scheduler"), "denoise": inputs.get("denoise"),
     }
-    return {name: value for name, value in recipe.items() if value is not None and not isinstance(value, list)}
+    recipe = {name: value for name, value in recipe.items() if value is not None and not isinstance(value, list)}
+    loras = list(_loras(graph, inputs.get("model")))
+    return {**recipe, "loras": loras} if loras else recipe
+
+
+def _loras(graph, link):
+    """(name, weight) of each LoraLoader between a sampler and its model, the model's next one first."""
+    found, seen = [], set()
+    while isinstance(link, list) and link and str(link[0]) not in seen:
+        seen.add(str(link[0]))
+        node = graph.get(str(link[0]), {})
+        inputs = node.get("inputs", {})
+        if str(node.get("class_type", "")).startswith("LoraLoader") and isinstance(inputs.get("lora_name"), str):
+            found.insert(0, (inputs["lora_name"].removesuffix(".safetensors"), inputs.get("strength_model", 1.0)))
+        link = inputs.get("model")
+    return found
 
 
 def _upstream(graph, link, *names: str):

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
-from reverie import engines, media, models
+from reverie import additions, engines, media, models
 from reverie import settings as settings_module
 from reverie.errors import BadInput, Cancelled, EngineFailed, ReverieError
 from reverie.store import Store
@@ -86,8 +86,12 @@ class Studio:
         return [session for session in self.store.sessions.wanted() if session not in self._cancelled]
 
     def key(self, task: Task) -> str:
-        """The key a task is stored under: its own JSON and its model's fingerprint. ModelMissing if there is no such model."""
-        return task.key(models.fingerprint(models.find(task.model, self.settings)))
+        """The key a task is stored under: its own JSON and the fingerprint of its model and of all that is on top of it.
+
+        ModelMissing if one of them is not here, BadInput if they do not fit together.
+        """
+        model = models.find(task.model, self.settings)
+        return task.key(additions.fingerprint(model, additions.of(task, model, self.settings)))
 
     def _is_kept(self, job: Job) -> bool:
         assets = self.library.of_job(job.id) if job.state == "succeeded" else []
@@ -199,9 +203,9 @@ class Studio:
     def _input(self, name: str) -> Path:
         return self.settings.storage / "inputs" / name
 
-    def keep(self, job: Job, index: int, picture: engines.Picture, model_hash: str) -> Asset:
+    def keep(self, job: Job, index: int, picture: engines.Picture, hashes: dict[str, Any]) -> Asset:
         """Write one finished picture into storage and describe it. The name follows from the job's key: doing it again replaces it."""
-        recipe = {**job.task.one(index).model_dump(mode="json"), **picture.recipe, "seed": picture.seed, "key": job.key, "model_hash": model_hash}
+        recipe = {**job.task.one(index).model_dump(mode="json"), **picture.recipe, "seed": picture.seed, "key": job.key, **hashes}
         data = media.encode_png(picture.image, recipe)
         relative = Path("outputs") / "pictures" / job.key[:2] / f"{job.key[:20]}_{index:03d}.png"
         media.write_bytes(self.settings.storage / relative, data)
@@ -287,11 +291,13 @@ class _Dispatcher(threading.Thread):
     def _work(self, job: Job) -> None:
         task = job.task
         inputs = [self.studio.input_path(asset_id) for asset_id in task.inputs]
-        model_hash = models.fingerprint(models.find(task.model, self.studio.settings))
+        model = models.find(task.model, self.studio.settings)
+        added = additions.of(task, model, self.studio.settings)
+        hashes = {"model_hash": models.fingerprint(model), **additions.hashes(added)}
         pictures = self._engine(task.engine).run(task, inputs, _Reporter(self.studio, job), _CancelAsked(self._jobs, job.id, self._stopping))
         if len(pictures) != task.count:
             raise EngineFailed(f"The engine made {len(pictures)} of {task.count} pictures.", "Run it again.")
-        assets = [self.studio.keep(job, index, picture, model_hash) for index, picture in enumerate(pictures)]
+        assets = [self.studio.keep(job, index, picture, hashes) for index, picture in enumerate(pictures)]
         self.studio.library.finish(job, assets)
 
     def _engine(self, name: str) -> engines.Engine:

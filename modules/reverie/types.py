@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,6 +15,10 @@ EventKind = Literal["queued", "started", "progress", "asset", "succeeded", "fail
 
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "quarantined"})
 MAX_SEED = 2**32 - 1
+MAX_WEIGHT = 10.0  # of a LoRA, either way
+
+# Fields of Task that came after the first pictures: not in the key while empty, so that those pictures stay theirs.
+_YOUNGER = frozenset({"loras", "embeddings", "vae"})
 
 
 class _Frozen(BaseModel):
@@ -25,6 +29,7 @@ class Task(_Frozen):
     """One picture to make (`count` of them, with seeds seed, seed+1, …). Seeds are resolved before a task is stored.
 
     Sizes are pixels and divisible by 8; `denoise` is 0..1 and matters where `inputs` (asset ids) has a picture.
+    `loras` are (name, weight); `embeddings` are the textual inversions that the prompts name; `vae` replaces the model's.
     `extra` holds what only some engines read, such as a file's path; it is part of the key.
     """
 
@@ -43,6 +48,9 @@ class Task(_Frozen):
     sampler: str = ""
     denoise: float = Field(1.0, ge=0, le=1)
     inputs: tuple[str, ...] = ()
+    loras: tuple[tuple[str, Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]], ...] = ()
+    embeddings: tuple[str, ...] = ()
+    vae: str = ""
     extra: dict[str, Any] = {}
 
     @field_validator("width", "height")
@@ -53,8 +61,10 @@ class Task(_Frozen):
         return value
 
     def key(self, model_hash: str = "") -> str:
-        """sha256 of the canonical JSON with the model's hash: the same task again has the same key."""
-        canonical = json.dumps([self.model_dump(mode="json"), model_hash], sort_keys=True, separators=(",", ":"))
+        """sha256 of the canonical JSON with the weights' hash: the same task again has the same key."""
+        fields = self.model_dump(mode="json")
+        fields = {name: value for name, value in fields.items() if value or name not in _YOUNGER}
+        canonical = json.dumps([fields, model_hash], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def one(self, index: int) -> Task:

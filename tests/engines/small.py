@@ -60,8 +60,9 @@ def pocket(folder: Path, seed: int = 0, channels=(32, 64), prediction: str = "v_
     return _save(pipe, folder)
 
 
-def sd15(folder: Path, seed: int = 0, weights: str = "small") -> Path:
-    """SD1.5: four stages, a KL autoencoder, CLIP. `weights='real'` has the real sizes (860 M in the UNet), random."""
+def sd15(folder: Path, seed: int = 0, weights: str = "small", guided: bool = False) -> Path:
+    """SD1.5: four stages, a KL autoencoder, CLIP. `weights='real'` has the real sizes (860 M in the UNet), random;
+    `guided`: a UNet that is told the guidance, as latent consistency models have."""
     import torch
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
@@ -69,7 +70,7 @@ def sd15(folder: Path, seed: int = 0, weights: str = "small") -> Path:
     config = configs("sd15") if weights == "real" else configs("sd15", SMALL["sd15"])
     tokenizer = clip_tokenizer()
     pipe = StableDiffusionPipeline(
-        unet=UNet2DConditionModel.from_config(config["unet"]),
+        unet=UNet2DConditionModel.from_config({**config["unet"], "time_cond_proj_dim": 256 if guided else None}),
         vae=AutoencoderKL.from_config(config["vae"]),
         text_encoder=_clip(config["text_encoder"]),
         tokenizer=tokenizer,
@@ -209,12 +210,15 @@ def _save(pipe, folder: Path) -> Path:
 # ------------------------------------------------------------------------- the original (LDM) layout of single files
 
 
-def single_file(folder: Path, target: Path) -> Path:
-    """A diffusers folder as one `.safetensors` file with the names that checkpoints in the field have."""
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+
+
+def single_file(folder: Path, target: Path, parts: tuple[str, ...] = PARTS) -> Path:
+    """A diffusers folder, or some of its parts, as one `.safetensors` file with the names that files in the field have."""
     from safetensors.torch import load_file, save_file
 
     tensors = {}
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+    for part in parts:
         for path in sorted((folder / part).glob("*.safetensors")):
             tensors.update(_RENAMERS[part](load_file(path), (folder / "text_encoder_2").is_dir()))
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target)
@@ -345,3 +349,81 @@ def _ldm_open_clip(state: dict, _) -> dict:
 
 
 _RENAMERS = {"unet": _ldm_unet, "vae": _ldm_vae, "text_encoder": _ldm_clip, "text_encoder_2": _ldm_open_clip}
+
+
+# ------------------------------------------------------------------------------------------- LoRAs and embeddings
+
+
+def embedding(model: Path, target: Path, text: str) -> Path:
+    """An embedding that means `text`: the rows of its tokens, as the model in that folder knows them."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    ids = torch.tensor(clip_tokenizer()(text, add_special_tokens=False).input_ids)
+    rows = []
+    for part in ("text_encoder", "text_encoder_2"):
+        for path in sorted((model / part).glob("*.safetensors")):
+            state = load_file(path)
+            rows.append(next(state[name] for name in state if name.endswith("token_embedding.weight"))[ids].clone())
+    names = ("clip_l", "clip_g") if len(rows) == 2 else ("emb_params",)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file(dict(zip(names, rows)), target)
+    return target
+
+
+def lora(model: Path, target: Path, merged: Path | None = None, weight=1.0, style="kohya", seed=0) -> Path:
+    """A random LoRA for the model in that folder, as `style` (kohya, peft) names its tensors; with `merged`, also a copy
+    of the model whose own weights have `weight` times the LoRA in them."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    rank, alpha = 2, 1.0 if style == "kohya" else 2.0
+    chance = torch.Generator().manual_seed(seed)
+    is_sdxl, tensors = (model / "text_encoder_2").is_dir(), {}
+    if merged:
+        shutil.copytree(model, merged)
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        for path in sorted((model / part).glob("*.safetensors")):
+            state = load_file(path)
+            wanted = [name.removesuffix(".weight") for name in state if _has_lora(name)]
+            for module in wanted:
+                own = state[f"{module}.weight"]
+                down = 0.2 * torch.randn(rank, own.shape[1], generator=chance)
+                up = 0.2 * torch.randn(own.shape[0], rank, generator=chance)
+                down, up = (m.reshape(*m.shape, *[1] * (own.ndim - 2)) for m in (down, up))
+                names = _LORA_NAMES[style](part, module, is_sdxl, state)
+                tensors |= dict(zip(names, (down, up, torch.tensor(alpha))))
+                change = (up.flatten(1) @ down.flatten(1)).reshape(own.shape)
+                state[f"{module}.weight"] = own + weight * alpha / rank * change
+            if merged:
+                save_file(state, merged / part / path.name, metadata={"format": "pt"})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target)
+    return target
+
+
+def _has_lora(name: str) -> bool:
+    """Attention, feed-forward and projections: what LoRAs in the field change."""
+    in_unet = (".to_q.", ".to_k.", ".to_v.", ".to_out.0.", ".ff.net.", ".proj_in.")
+    in_text = (".q_proj.", ".k_proj.", ".v_proj.", ".out_proj.", ".fc1.", ".fc2.")
+    return name.endswith("weight") and any(part in name for part in in_unet + in_text)
+
+
+def _kohya_names(part: str, module: str, is_sdxl: bool, state: dict) -> tuple[str, str, str]:
+    if part == "unet":
+        if is_sdxl:
+            stages = len(SMALL["sdxl"]["unet"]["block_out_channels"])
+            module = _ldm_unet_name(f"{module}.weight", stages, state).removesuffix(".weight")
+        prefix = "lora_unet_"
+    else:
+        prefix = {"text_encoder_2": "lora_te2_"}.get(part, "lora_te1_" if is_sdxl else "lora_te_")
+        module = module if module.startswith("text_model.") else f"text_model.{module}"
+    name = prefix + module.replace(".", "_")
+    return f"{name}.lora_down.weight", f"{name}.lora_up.weight", f"{name}.alpha"
+
+
+def _peft_names(part: str, module: str, *_) -> tuple[str, str]:
+    return f"{part}.{module}.lora_A.weight", f"{part}.{module}.lora_B.weight"
+
+
+_LORA_NAMES = {"kohya": _kohya_names, "peft": _peft_names}

@@ -121,6 +121,13 @@ def test_every_sampler_in_the_table_draws(engine, sampler):
     assert engine.run(a_task(sampler=sampler, steps=4, width=32, height=32), [], QUIET, never)
 
 
+@pytest.mark.parametrize("sampler", ["euler_a", "dpmpp_2m_sde", "lcm"])
+def test_a_sampler_that_adds_noise_takes_it_from_the_seed(engine, sampler):
+    one, same = (engine.run(a_task(sampler=sampler), [], QUIET, never)[0].image for _ in range(2))
+    _, second = engine.run(a_task(sampler=sampler, seed=4, count=2), [], QUIET, never)
+    assert difference(one, same) == 0 and difference(one, second.image) < 1.5
+
+
 def test_a_worker_killed_in_the_middle_says_so_and_the_next_run_works(engine):
     engine.run(a_task(), [], QUIET, never)
     pid = engine.pid

@@ -69,3 +69,28 @@ def test_a_batch_is_never_larger_than_asked_or_than_fits():
 def test_the_note_is_one_line(free):
     note = plan(free, count=4).note
     assert note and "\n" not in note
+
+
+# SDXL in half precision, its VAE in bf16: 2.57 billion numbers in the UNet, 0.82 in the text encoders, 0.08 in the VAE.
+SDXL = _plan.Shape(weights=int(3.47e9 * 2), largest=int(2.57e9 * 2), vae_channels=256, vae_item=2, attends=False)
+
+
+def sdxl(free_gb: float, **changes) -> _plan.Plan:
+    values = dict(kind="cuda", width=1344, height=768, count=1, loaded=False)
+    return _plan.plan(SDXL, free=int(free_gb * GIB), **{**values, **changes})
+
+
+@pytest.mark.parametrize("free, offload, tiling", [(24, False, False), (9.3, False, False), (8, False, True), (7, True, True), (6, True, True)])
+def test_a_wide_sdxl_picture_saves_no_more_than_it_must(free, offload, tiling):
+    found = sdxl(free)
+    assert (found.offload, found.vae_tiling, found.attention_slicing) == (offload, tiling, False)
+
+
+def test_sdxl_stays_within_a_card_of_ten_gigabytes_and_within_nine():
+    assert sdxl(9.3).needs < 9 * GIB and sdxl(9.3, count=16).needs < 9.3 * GIB
+    assert sdxl(8).needs < 8 * GIB and sdxl(6).needs < 6 * GIB
+
+
+def test_a_card_too_small_for_sdxls_largest_part_is_told_so():
+    with pytest.raises(OutOfMemory, match="smaller model"):
+        sdxl(4)

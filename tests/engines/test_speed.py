@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from reverie.engines import _device, _lms, _messages, _preview, _schedulers, _speed
+from reverie.engines import _device, _lms, _messages, _painting, _plan, _preview, _schedulers, _speed
 from reverie.errors import BadInput
 
 import small
@@ -33,6 +35,13 @@ def test_packed_convolutions_compute_what_the_plain_ones_do_at_every_size(family
         packed = [unet(picture.contiguous(memory_format=torch.channels_last), 10, text, **extra).sample for picture in pictures]
     assert all((one - other).abs().max() < 1e-4 for one, other in zip(plain, packed))
     assert not any(layer.weight.numel() for layer in layers), "the dense weights are still there"
+
+
+def test_a_tiled_decoder_works_in_the_tiles_that_the_plan_counts():
+    vae = AutoencoderKL.from_config(small.configs("sdxl", small.SMALL["sdxl"])["vae"])
+    assert vae.tile_sample_min_size > _plan.TILE  # by itself, a tile is as large as what it was trained on
+    _painting._apply(SimpleNamespace(vae=vae), _plan.Plan(vae_tiling=True))
+    assert vae.use_tiling and (vae.tile_sample_min_size, vae.tile_latent_min_size) == (_plan.TILE, _plan.TILE // 8)
 
 
 def test_the_number_format_is_measured_and_can_be_forced():

@@ -1,5 +1,7 @@
 """Prompts become pictures, with an engine that draws flat colours."""
 
+import json
+import struct
 from dataclasses import replace
 
 import pytest
@@ -69,7 +71,9 @@ def test_start_picture_makes_it_image_to_image(studio, tmp_path):
     ({"prompt": " "}, BadInput, "The prompt is empty"), ({"size": "big"}, BadInput, "'big' is not a size"),
     ({"size": "100x100"}, BadInput, "nearest: 96"), ({"model": "nix"}, ModelMissing, "no model 'nix'"),
     ({"engine": "nix"}, BadInput, "no engine 'nix'"), ({"init": "/no/such.png"}, BadInput, "not a picture"),
-    ({"prompt": "fails"}, EngineFailed, "It failed"),
+    ({"prompt": "fails"}, EngineFailed, "It failed"), ({"loras": "nix:0.5"}, ModelMissing, "no LoRA 'nix'"),
+    ({"prompt": "a <lora:nix:99>"}, BadInput, "'99' is no weight"), ({"prompt": "embedding:nix"}, ModelMissing, "no embedding 'nix'"),
+    ({"vae": "nix"}, ModelMissing, "no VAE 'nix'"),
 ])
 def test_bad_input_is_one_sentence(studio, params, error, words):
     with pytest.raises(error, match=words):
@@ -107,3 +111,24 @@ def test_a_prompt_with_choices_makes_pictures_with_prompts_of_their_own(studio):
     assert not any(sign in recipe["prompt"] for recipe in made for sign in "{|_")
     again = [u.data["prompt"] for u in run(studio, prompt="a {red|blue|green} house, __time__", count=12, seed=1) if u.kind == "picture"]
     assert again == [recipe["prompt"] for recipe in made]
+
+
+def write_lora(studio, fill: bytes) -> None:
+    """A LoRA whose one tensor is as wide as the prompts of `pocket`."""
+    name = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+    head = json.dumps({name: {"dtype": "F16", "shape": [1, 256], "data_offsets": [0, 512]}}).encode()
+    path = studio.settings.models / "loras" / "moon.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(head)) + head + fill * 512)
+
+
+def test_loras_of_prompt_and_list_go_into_task_key_and_recipe(studio):
+    keys = set()
+    for fill, params in ((b"\0", {"loras": "moon:0.8"}), (b"\0", {"prompt": "a <lora:moon:0.8>"}), (b"\1", {"loras": "moon:0.8"}), (b"\1", {})):
+        write_lora(studio, fill)
+        update = next(u for u in run(studio, seed=1, **params) if u.kind == "picture")
+        recipe = recipes.read(update.path)
+        assert recipe["prompt"] == "a" and recipe["loras"] == ([["moon", 0.8]] if params else [])
+        assert ("Lora hashes" in Image.open(update.path).info["parameters"]) == bool(params)
+        keys.add(recipe["key"])
+    assert len(keys) == 3  # one for both ways to say it, one for other weights, one for none

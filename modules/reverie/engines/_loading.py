@@ -26,14 +26,20 @@ KINDS = ("txt2img", "img2img", "inpaint")
 _LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")
 
 
-def load(model: Model, device: _device.Device, assets: Path):
-    """The text-to-image pipeline of `model` in main memory, its parts in the device's number formats."""
+def load(model: Model, device: _device.Device, assets: Path, vae: Path | None = None):
+    """The text-to-image pipeline of `model` in main memory, its parts in the device's number formats.
+
+    `vae` is a file or a folder that takes the place of the model's own.
+    """
     from diffusers.utils import logging
+    from transformers.utils import logging as text_logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    text_logging.set_verbosity_error()
     try:
-        pipe = (_from_folder if model.layout == "folder" else _from_file)(model, device, assets)
+        given = {"vae": _vae(vae, model, device, assets)} if vae else {}
+        pipe = (_from_folder if model.layout == "folder" else _from_file)(model, device, assets, given)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         if "can't allocate" in str(error):
             raise
@@ -78,7 +84,7 @@ def _options(cls) -> dict[str, Any]:
     return {**options, "requires_safety_checker": False} if "requires_safety_checker" in takes else options
 
 
-def _from_folder(model: Model, device, assets: Path):
+def _from_folder(model: Model, device, assets: Path, given: dict[str, Any]):
     cls = _pipeline_class(model)
     dtypes = {"default": device.unet, "vae": device.vae, "text_encoder": device.text, "text_encoder_2": device.text}
     plain = list((model.path / "unet").glob("*.safetensors"))
@@ -89,11 +95,12 @@ def _from_folder(model: Model, device, assets: Path):
         local_files_only=True,
         use_safetensors=True,
         variant="fp16" if halves else None,
+        **given,
         **_options(cls),
     )
 
 
-def _from_file(model: Model, device, assets: Path):
+def _from_file(model: Model, device, assets: Path, given: dict[str, Any]):
     """A checkpoint in the original layout: its configuration and tokenizer lie in `assets/configs`."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
@@ -108,12 +115,26 @@ def _from_file(model: Model, device, assets: Path):
     path = str(model.path)
     parts = {
         "unet": UNet2DConditionModel.from_single_file(path, subfolder="unet", torch_dtype=device.unet, **common),
-        "vae": AutoencoderKL.from_single_file(path, subfolder="vae", torch_dtype=device.vae, **common),
         "tokenizer": clip_tokenizer(assets),
+        **given,
     }
+    if "vae" not in parts:
+        parts["vae"] = AutoencoderKL.from_single_file(path, subfolder="vae", torch_dtype=device.vae, **common)
     if model.family == "sdxl":
         parts["tokenizer_2"] = clip_tokenizer(assets, pad="!")
     return cls.from_single_file(path, torch_dtype=device.text, **common, **parts, **_options(cls))
+
+
+def _vae(path: Path, model: Model, device, assets: Path):
+    """A VAE of its own: a folder says what it is, a file has the shape of the model's."""
+    import diffusers
+
+    common = dict(torch_dtype=device.vae, local_files_only=True)
+    if path.is_dir():
+        cls = getattr(diffusers, models.config_in(path)["_class_name"])
+        return cls.from_pretrained(path, use_safetensors=True, **common)
+    home = model.path if model.layout == "folder" else assets / "configs" / model.family
+    return diffusers.AutoencoderKL.from_single_file(str(path), config=str(home), subfolder="vae", **common)
 
 
 def clip_tokenizer(assets: Path, pad: str = "<|endoftext|>"):

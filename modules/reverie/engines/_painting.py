@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from reverie.engines import _loading, _plan, _preview, _schedulers, _speed
+from reverie.engines import _loading, _plan, _preview, _prompts, _schedulers, _speed
 from reverie.errors import BadInput, Cancelled, OutOfMemory
 from reverie.models import Model
 from reverie.types import MAX_SEED, Task
@@ -30,20 +30,24 @@ class Loaded:
     previewer: _preview.Previewer
     own_schedule: dict[str, Any]
     prompts: OrderedDict = field(default_factory=OrderedDict)
+    embeddings: dict[str, dict[int, Any]] = field(default_factory=dict)  # see `_prompts.encode`
+    additions: tuple | None = ()  # what `_additions.put_on` has put on; None: it failed half-way
     offloaded: bool = False
 
 
-def load(model: Model, device, shape: _plan.Shape, assets: Path, offload: bool, cancelled: Callable[[], bool]) -> Loaded:
-    """Load `model` onto `device`; `cancelled` is looked at within every step from then on."""
-    pipe = _loading.load(model, device, assets)
+def load(
+    model: Model, device, shape: _plan.Shape, assets: Path, plan: _plan.Plan, cancelled: Callable[[], bool], vae: Path | None
+) -> Loaded:
+    """Load `model` onto `device`, with `vae` if given; `cancelled` is looked at within every step from then on."""
+    pipe = _loading.load(model, device, assets, vae)
     _speed.prepare(pipe, device)
-    if offload:
+    if plan.offload:
         pipe.enable_model_cpu_offload(device=device.name)
     elif device.kind != "cpu":
         pipe.to(device.name)
     _stop_between_blocks(pipe.unet, cancelled)
     previewer = _preview.Previewer(model.family, pipe.unet.config.in_channels, lambda z: decode(pipe, z))
-    return Loaded(model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config), offloaded=offload)
+    return Loaded(model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config), offloaded=plan.offload)
 
 
 def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit, cancelled) -> Iterator[tuple]:
@@ -162,6 +166,9 @@ def _how(task: Task) -> dict[str, Any]:
 
 def _scheduler(loaded: Loaded, task: Task):
     name = _schedulers.canonical(task.sampler or loaded.model.sampler)
+    most = _schedulers.MOST_STEPS.get(name, task.steps)
+    if task.steps > most:
+        raise BadInput(f"The sampler '{name}' makes at most {most} steps, and {task.steps} were asked for.", "Take 4 to 8.")
     if name:
         return _schedulers.build(name, loaded.own_schedule)
     import diffusers
@@ -171,23 +178,12 @@ def _scheduler(loaded: Loaded, task: Task):
 
 def _embeddings(loaded: Loaded, pipe, task: Task) -> dict[str, Any]:
     """The prompts as the pipeline's arguments, kept for the next picture with the same words."""
-    import torch
-
     guided = task.cfg > 1
     key = (task.prompt, task.negative if guided else None)
     if key in loaded.prompts:
         loaded.prompts.move_to_end(key)
         return loaded.prompts[key]
-    names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
-    with torch.inference_mode():
-        values = pipe.encode_prompt(
-            prompt=task.prompt,
-            negative_prompt=task.negative or None,
-            device=torch.device(loaded.device.name),
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=guided,
-        )
-    found = {name: value for name, value in zip(names, values) if value is not None}
+    found = _prompts.encode(pipe, loaded.model.family, task.prompt, task.negative, guided, loaded.embeddings)
     loaded.prompts[key] = found
     while len(loaded.prompts) > KEPT_PROMPTS:
         loaded.prompts.popitem(last=False)
@@ -214,6 +210,9 @@ def _apply(pipe, plan: _plan.Plan) -> None:
         if switch and (on or mode != "attention_slicing"):
             with contextlib.suppress(NotImplementedError):
                 switch()
+    if plan.vae_tiling and hasattr(pipe.vae, "tile_latent_min_size"):  # else a tile is as large as the VAE was trained
+        shrinks = pipe.vae.tile_sample_min_size / pipe.vae.tile_latent_min_size
+        pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = _plan.TILE, int(_plan.TILE / shrinks)
 
 
 def _pictures(task: Task, inputs: list[Path]) -> dict[str, Any]:
@@ -240,10 +239,12 @@ def _open(path: Path, task: Task, mode: str):
 
 def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
     parts = [f"{loaded.model.id} on {loaded.device.label}", plan.note]
-    limit = pipe.tokenizer.model_max_length
-    tokens = len(pipe.tokenizer(task.prompt, truncation=False).input_ids)
-    if 2 < limit < tokens < 10**6:
-        parts.append(f"the prompt has {tokens - 2} tokens, the model reads the first {limit - 2}")
+    loras = [f"{name} {weight:g}" for kind, name, _, weight in loaded.additions if kind == "lora"]
+    if loras:
+        parts.append(f"with {', '.join(loras)}")
+    tokens, read = _prompts.count(pipe, loaded.model.family, task.prompt)
+    if read < tokens:
+        parts.append(f"the prompt has {tokens} tokens, the model reads the first {read}")
     return "; ".join(parts)
 
 

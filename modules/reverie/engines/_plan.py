@@ -13,6 +13,7 @@ from reverie.errors import OutOfMemory
 
 GIB = 1 << 30
 RESERVE = 256 << 20  # for the interpreter, buffers and everybody else
+TILE = 512  # pixels: the edge of a picture's parts when they are decoded one by one
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def unet_bytes(shape: Shape, width: int, height: int, sliced: bool = False) -> i
 
 def vae_bytes(shape: Shape, width: int, height: int, tiled: bool = False) -> int:
     """Working memory of decoding one picture: about five tensors of the widest stage at full size."""
-    pixels = min(width * height, 512 * 512) if tiled else width * height
+    pixels = min(width * height, TILE * TILE) if tiled else width * height
     return pixels * shape.vae_channels * shape.vae_item * 5 + width * height * 12 * 2
 
 
@@ -73,7 +74,8 @@ def plan(shape: Shape, *, free: int, kind: str, width: int, height: int, count: 
     fits = max(1, int((room - (need - per_picture)) // max(1, per_picture)))
     batch = min(count, fits, batch or _useful_batch(kind, width, height, shape.factor))
     modes = dict(offload=offload, vae_tiling=tiled, attention_slicing=sliced)
-    return Plan(batch=batch, needs=need + (0 if loaded else shape.weights), note=_note(batch, count, free, **modes), **modes)
+    weights = 0 if loaded else shape.largest if offload else shape.weights
+    return Plan(batch=batch, needs=need + weights, note=_note(batch, count, free, **modes), **modes)
 
 
 def _useful_batch(kind: str, width: int, height: int, factor: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import time
 
@@ -81,6 +82,7 @@ class Watch:
         self.last = None
         step = scheduler.step
 
+        @functools.wraps(step)  # the pipelines look at its signature to know whether it takes a generator
         def watched(model_output, timestep, sample, *args, **kwargs):
             self.last = (model_output, timestep, sample)
             return step(model_output, timestep, sample, *args, **kwargs)

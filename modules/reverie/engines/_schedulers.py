@@ -43,6 +43,8 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "lcm": ("LCMScheduler", {}),
 }
 
+MOST_STEPS = {"lcm": 50}  # what its model was distilled from; other samplers take any number
+
 # Other programs' names, after `_plain`.
 ALIASES = {
     "euler_ancestral": "euler_a",

@@ -59,7 +59,7 @@ def _packed(layer):
             dense = layer.weight.data if weights is None else weights.to_dense()
             weights, shape = torch.ops.mkldnn._reorder_convolution_weight(dense, *how, list(x.shape)), x.shape
             if layer.weight.numel():
-                layer.weight.data = dense.new_empty(0)
+                layer.weight.data = dense.new_empty((0, *dense.shape[1:]))  # LoRAs ask it for its dimensions
                 _device.let_go(dense)
         return torch.ops.mkldnn._convolution_pointwise(x, weights, layer.bias, *how, "none", [], "")
 
@@ -88,6 +88,8 @@ def _cast_unet(unet, dtype, last: bool) -> None:
         added = kwargs.get("added_cond_kwargs")
         if added:
             kwargs["added_cond_kwargs"] = {name: value.to(dtype) for name, value in added.items()}
+        if kwargs.get("timestep_cond") is not None:  # the guidance of models distilled for few steps
+            kwargs["timestep_cond"] = kwargs["timestep_cond"].to(dtype)
         laid = sample.to(dtype)
         laid = laid.contiguous(memory_format=torch.channels_last) if last else laid
         result = original(laid, timestep, encoder_hidden_states.to(dtype), *args, **kwargs)

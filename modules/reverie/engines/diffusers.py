@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
-from reverie import errors, models
+from reverie import additions, errors, models
 from reverie.engines import Picture, Progress, _messages, _schedulers
 from reverie.engines._loading import KINDS
 from reverie.errors import BadInput, Cancelled, WorkerDied
@@ -79,6 +79,7 @@ class DiffusersEngine:
             "samplers": _schedulers.names(),
             "previews": True,
             "batches": True,
+            "additions": list(additions.KINDS),
             "device": self._device or self._options.get("device", "auto"),
         }
 
@@ -88,12 +89,13 @@ class DiffusersEngine:
             raise BadInput(f"The diffusers engine does not do '{task.kind}'.", f"It does: {', '.join(KINDS)}.")
         _schedulers.canonical(task.sampler)
         model = models.find(task.model, self._settings)
+        added = additions.of(task, model, self._settings)
         with self._turn:
             if cancelled():
                 raise Cancelled("Cancelled before it began.")
             self._start()
             self._job += 1
-            self._ask(task, model, inputs)
+            self._ask(task, model, added, inputs)
             try:
                 return self._follow(self._job, emit, cancelled)
             except BaseException:  # cancelled, Ctrl-C, or `emit` failed: nobody waits for the rest of the job
@@ -139,13 +141,16 @@ class DiffusersEngine:
         reader.start()
         log.info("worker started pid=%s log=%s", self._process.pid, self.log_file)
 
-    def _ask(self, task: Task, model, inputs: list[Path]) -> None:
+    def _ask(self, task: Task, model, added, inputs: list[Path]) -> None:
         head = {
             "op": "run",
             "id": self._job,
             "task": task.model_dump(mode="json"),
             "model": {**dataclasses.asdict(model), "path": str(model.path)},
             "fingerprint": models.fingerprint(model),
+            "additions": [
+                {**dataclasses.asdict(one), "path": str(one.path), "fingerprint": one.fingerprint} for one in added
+            ],
             "inputs": [str(path) for path in inputs],
             "assets": str(self._settings.assets),
         }

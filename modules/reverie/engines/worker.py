@@ -3,7 +3,7 @@
 Reads messages (see `_messages`) from standard input, writes them to what was standard output; everything that libraries
 print goes to standard error, which the engine sends to a log file.
 
-    in    {op: run, id, task, model, inputs, assets}    {op: cancel, id}
+    in    {op: run, id, task, model, fingerprint, additions, inputs, assets}    {op: cancel, id}
     out   {type: hello, device}   {type: progress, id, fraction, note} + JPEG   {type: picture, id, seed, …} + RGB bytes
           {type: done, id}        {type: error, id, error, what, next_step}
 """
@@ -58,7 +58,7 @@ class Worker:
             self.job = None
 
     def _run(self, head: dict) -> None:
-        from reverie.engines import _painting
+        from reverie.engines import _additions, _painting
         from reverie.types import Task
 
         if self.cancelled():
@@ -66,6 +66,7 @@ class Worker:
         task = Task.model_validate(head["task"])
         self._open_device()
         plan = self._load_for(task, head)
+        _additions.put_on(self.loaded, head["additions"])
         recipe = {"engine": "diffusers", "device": self.device.label, "model_title": self.loaded.model.title}
 
         def emit(fraction: float, preview: bytes, note: str) -> None:
@@ -92,7 +93,8 @@ class Worker:
 
         model = Model(**{**head["model"], "path": Path(head["model"]["path"])})
         assets = Path(head["assets"])
-        fingerprint = head["fingerprint"]
+        vae = next((addition for addition in head["additions"] if addition["kind"] == "vae"), None)
+        fingerprint = (head["fingerprint"], vae and vae["fingerprint"])
         same = self.loaded is not None and self.loaded_print == fingerprint
         if not same:
             self._unload()
@@ -100,6 +102,7 @@ class Worker:
         free = _device.free_bytes(self.device)
         if self.options.get("memory_gb"):
             free = min(free, int(self.options["memory_gb"] * _plan.GIB))
+        free -= sum(Path(addition["path"]).stat().st_size for addition in head["additions"])
         plan = _plan.plan(
             shape,
             free=free,
@@ -115,7 +118,8 @@ class Worker:
             same = False
         if not same:
             self.send({"type": "progress", "id": self.job, "fraction": 0.0, "note": f"loading {model.title}"}, b"")
-            self.loaded = _painting.load(model, self.device, shape, assets, plan.offload, self.cancelled)
+            path = vae and Path(vae["path"])
+            self.loaded = _painting.load(model, self.device, shape, assets, plan, self.cancelled, path)
             self.loaded_print = fingerprint
         else:
             self.loaded.model = model

@@ -17,16 +17,20 @@ class Models(click.Command):
 
 
 def show(as_json: bool) -> None:
-    from reverie import models, settings
+    from reverie import additions, models, settings
 
     here = settings.load()
     known, advised = models.all(here), models.advise(here)
+    on_top = {folder: additions.names(kind, here) for kind, (folder, _) in additions.KINDS.items()}
     if as_json:
-        listed = {"models": [_plain(model) for model in known], "advised": [_plain(model) for model in advised]}
+        listed = {"models": [_plain(model) for model in known], "advised": [_plain(model) for model in advised], **on_top}
         click.echo(json.dumps(listed, ensure_ascii=False, indent=2))
         return
     rows = [(model.id, "here" if model.here else "-", model.family, f"{model.width}x{model.height}", _needs(model), model.title) for model in known]
     cli_table.print_table(("id", "", "family", "size", "needs", "title"), rows)
+    for folder, names in on_top.items():
+        if names:
+            click.echo(f"\n{folder}: {', '.join(names)}")
     if advised:
         click.echo("\nWorth fetching for this machine:")
     for model in advised:

@@ -157,6 +157,18 @@ def _samplers() -> list[str]:
     return list(_schedulers.TABLE)
 
 
+def _loras() -> list[str]:
+    from reverie import additions
+
+    return additions.names("lora") or list(additions.rows("lora"))
+
+
+def _vaes() -> list[str]:
+    from reverie import additions
+
+    return additions.names("vae")
+
+
 def _engines() -> list[str]:
     from reverie import engines
 
@@ -170,5 +182,6 @@ def _writers() -> list[str]:
 
 
 CHOICES: dict[str, Callable[[], list[str]]] = {
-    "models": _models, "styles": _styles, "samplers": _samplers, "engines": _engines, "writers": _writers,
+    "models": _models, "styles": _styles, "samplers": _samplers, "loras": _loras, "vaes": _vaes,
+    "engines": _engines, "writers": _writers,
 }

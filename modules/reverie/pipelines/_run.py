@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+from reverie import additions, wildcards
 from reverie.errors import Cancelled, ReverieError, by_name
 from reverie.pipelines import Update
 from reverie.types import Event, Job
@@ -56,8 +58,21 @@ def error_of(studio, job_id: str) -> ReverieError:
     return by_name(job.error_class)(job.error) if job.error_class else Cancelled("Cancelled.")
 
 
-def sampling(model, params: Any) -> dict[str, Any]:
-    """Steps, cfg and sampler: what the params say, else the model's own. A model given by its path keeps the path as its name."""
+def words(settings, prompt: str, negative: str, seed: int, loras: str = "") -> dict[str, Any]:
+    """Prompts as a task takes them: choices made by `seed`, `<lora:name:0.8>` taken out, embeddings found."""
+    prompt, negative = (wildcards.resolve(text, seed, settings.wildcards) for text in (prompt, negative))
+    prompt, tagged = additions.from_prompt(prompt)
+    both = additions.from_list(loras) | tagged
+    embeddings = additions.named_in(f"{prompt}\n{negative}", settings)
+    return {"prompt": prompt, "negative": negative, "loras": tuple(both.items()), "embeddings": embeddings}
+
+
+def sampling(model, params: Any, loras: tuple = ()) -> dict[str, Any]:
+    """Steps, cfg and sampler: what the params say, else what a LoRA wants, else the model's own.
+
+    A model given by its path keeps the path as its name.
+    """
+    model = replace(model, **additions.likes(name for name, _ in loras))
     given = Path(params.model).expanduser()
     return {
         "model": str(given.absolute()) if given.exists() and given.absolute() == model.path else model.id, "family": model.family, "steps": params.steps or model.steps, "cfg": params.guidance or model.cfg,

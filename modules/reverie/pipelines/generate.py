@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reverie import engines, media, models, wildcards
 from reverie.errors import BadInput
 from reverie.pipelines import Update
-from reverie.pipelines._run import error_of, follow, sampling
+from reverie.pipelines._run import error_of, follow, sampling, words
 from reverie.studio import make_task
 from reverie.types import Task, parse_size
 
@@ -26,7 +26,9 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    prompt: str = Field("", description="what to draw; {red|blue} and __name__ choose", json_schema_extra={"widget": "textarea"})
+    prompt: str = Field(
+        "", description="what to draw; {red|blue} and __name__ choose, <lora:name:0.8> adds a LoRA", json_schema_extra={"widget": "textarea"},
+    )
     negative: str = Field("", description="what to keep out", json_schema_extra={"widget": "text"})
     model: str = Field("pocket", description="model id, folder or .safetensors file", json_schema_extra={"choices": "models"})
     size: str = Field("", description="width x height in pixels, such as 512x512; empty: the model's own")
@@ -34,6 +36,12 @@ class Params(BaseModel):
     guidance: float = Field(0.0, ge=0, le=30, description="cfg, how strictly the prompt is followed; 0: the model's own")
     seed: int = Field(-1, ge=-1, le=2**32 - 1, description="-1: a new one each time", json_schema_extra={"widget": "seed"})
     count: int = Field(1, ge=1, le=1000, description="how many pictures, with seeds one after the other")
+    loras: str = Field(
+        "", description="LoRAs with weights, such as 'moon:0.8, ink:0.5'", json_schema_extra={"choices": "loras", "advanced": True},
+    )
+    vae: str = Field(
+        "", description="another VAE; empty: the model's own", json_schema_extra={"choices": "vaes", "advanced": True},
+    )
     sampler: str = Field("", description="empty: the model's own", json_schema_extra={"choices": "samplers", "advanced": True})
     init: str = Field("", description="start from this picture (image to image)", json_schema_extra={"widget": "path", "advanced": True})
     strength: float = Field(0.5, gt=0, le=1, description="how much to change the start picture", json_schema_extra={"advanced": True})
@@ -81,16 +89,17 @@ def plan(studio, params: Params) -> list[Task]:
     inputs = (studio.take_in(Path(params.init).expanduser()),) if params.init else ()
     common = dict(
         engine=params.engine, width=width, height=height,
-        kind="img2img" if inputs else "txt2img", denoise=params.strength if inputs else 1.0, inputs=inputs, **sampling(model, params),
+        kind="img2img" if inputs else "txt2img", denoise=params.strength if inputs else 1.0, inputs=inputs, vae=params.vae,
     )
     engines.check_name(params.engine)
-    words = params.prompt, params.negative
-    at_once = 1 if any(map(wildcards.has, words)) else MAX_BATCH  # with choices, every picture has a prompt of its own
+    chosen = wildcards.has(params.prompt) or wildcards.has(params.negative)
+    at_once = 1 if chosen else MAX_BATCH  # with choices, every picture has a prompt of its own
     tasks = []
     for first in range(0, params.count, at_once):
         own = (seed + first) % 2**32
-        prompt, negative = (wildcards.resolve(text, own, studio.settings.wildcards) for text in words)
-        tasks.append(make_task(**common, prompt=prompt, negative=negative, seed=own, count=min(at_once, params.count - first)))
+        said = words(studio.settings, params.prompt, params.negative, own, params.loras)
+        how = sampling(model, params, said["loras"])
+        tasks.append(make_task(**common, **how, **said, seed=own, count=min(at_once, params.count - first)))
     _check_out(params)
     return tasks
 

@@ -14,12 +14,12 @@ from typing import Any, Callable, Generator, Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reverie import language, media, models, prompt_cache, recipes, settings, storyboard, wildcards
+from reverie import language, media, models, prompt_cache, recipes, settings, storyboard
 from reverie.errors import BadInput, Busy, ModelMissing, NotFound, StoreFailed
 from reverie.language import sheet as cast_sheet
 from reverie.language import tokens
 from reverie.pipelines import Update, _check, _editions
-from reverie.pipelines._run import error_of, follow, sampling
+from reverie.pipelines._run import error_of, follow, sampling, words
 from reverie.studio import make_task
 from reverie.types import Job, Task
 
@@ -140,7 +140,7 @@ def _drawn_before(params: Params, scenes: list[dict]) -> list[dict]:
         own = row["was"] or row["filename"]
         return [] if not row["was"] and own in taken else [out / name for name in filenames(own, params.count)]
 
-    return [row | {"asked": _wording(params, row)[1], "image": pictures(row)} for row in scenes]
+    return [row | {"asked": _wording(params, row)[1]["prompt"], "image": pictures(row)} for row in scenes]
 
 
 def rows(params: Params, tell: Callable[[str], Any] = lambda text: None) -> list[dict[str, Any]]:
@@ -323,22 +323,22 @@ def _from(scenes: list[dict], start: str) -> list[dict]:
 
 
 def _task(params: Params, model, row: dict) -> Task:
-    seed, prompt, negative = _wording(params, row)
+    seed, said = _wording(params, row)
     return make_task(
-        prompt=prompt, negative=negative, engine=params.engine, count=params.count, seed=seed,
-        width=params.width or model.width, height=params.height or model.height, **sampling(model, params),
+        **said, engine=params.engine, count=params.count, seed=seed, width=params.width or model.width,
+        height=params.height or model.height, **sampling(model, params, said.get("loras", ())),
     )
 
 
-def _wording(params: Params, row: dict) -> tuple[int, str, str]:
-    """(seed, prompt, negative). The seed follows from the chapter and scene that it was first drawn as (16 apart: the most
+def _wording(params: Params, row: dict) -> tuple[int, dict[str, Any]]:
+    """The seed and the words. The seed follows from the chapter and scene that it was first drawn as (16 apart: the most
     pictures a scene can have)."""
     chapter, scene = row["slot"]
     seed = (params.seed + 100_000 * chapter + 16 * scene) % 2**32
-    prompt, negative = row["prompt"], row["negative"]
-    if row["edited"]:  # only what a person wrote may hold choices
-        prompt, negative = (wildcards.resolve(text, seed, settings.load().wildcards) for text in (prompt, negative))
-    return seed, prompt, negative
+    said = {"prompt": row["prompt"], "negative": row["negative"]}
+    if row["edited"]:  # only what a person wrote may hold choices and LoRAs
+        said = words(settings.load(), **said, seed=seed)
+    return seed, said
 
 
 def _stays(picture: Path, key: str) -> bool:

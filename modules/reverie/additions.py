@@ -1,0 +1,329 @@
+"""What goes on top of a model: LoRAs with weights, embeddings (textual inversions) named in the prompt, another VAE.
+
+They lie in `storage/models/loras`, `embeddings` and `vae`, in folders of their own if one likes; the name is the file's
+without its ending. Which model one is made for is read from its tensors' names and shapes; nothing here loads a tensor.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable
+
+from reverie import models
+from reverie import settings as settings_module
+from reverie.errors import BadInput, ModelMissing
+from reverie.models import Model
+from reverie.types import MAX_WEIGHT, Task
+
+# kind → (its folder in storage/models, its name for people)
+KINDS = {"lora": ("loras", "LoRA"), "embedding": ("embeddings", "embedding"), "vae": ("vae", "VAE")}
+TITLES = {"sd15": "SD1.5", "sd21": "SD2.1", "sdxl": "SDXL", "pocket": "pocket"}
+
+_TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)(?::([^:<>]*))?((?::[^<>]*)?)>")
+_WIDTHS = {768: "sd15", 1024: "sd21", 2048: "sdxl"}  # of the prompt, as the UNet's cross-attention sees it
+_DOWN = re.compile(r"lora_down|lora[._]down|lora_A")
+
+# Tensor names that only a LoRA of some other kind of model has: (substring, whose it is).
+_FOREIGN = (
+    ("double_blocks", "Flux"),
+    ("single_transformer_blocks", "Flux"),
+    ("joint_blocks", "SD3"),
+    ("transformer_blocks.0.attn.", "Flux or SD3"),
+    ("lora_te3", "SD3"),
+    ("diffusion_model.blocks.", "Wan"),
+    ("noise_refiner", "Z-Image"),
+    ("lora_prior", "Stable Cascade"),
+)
+# Tensor names of relatives of LoRA that cannot be put on a model here.
+_RELATIVES = (
+    ("hada_w1", "a LoHa"),
+    ("lokr_w1", "a LoKr"),
+    ("oft_blocks", "an OFT"),
+    ("oft_diag", "an OFT"),
+    ("dora_scale", "a DoRA"),
+    ("lora_mid", "a LoCon in Tucker form"),
+)
+# In a file's metadata, when its tensors do not tell: (beginning of the value, family).
+_STATED = (
+    ("stable-diffusion-xl", "sdxl"),
+    ("sdxl", "sdxl"),
+    ("stable-diffusion-v1", "sd15"),
+    ("sd_v1", "sd15"),
+    ("stable-diffusion-v2", "sd21"),
+    ("sd_v2", "sd21"),
+)
+
+
+@dataclass(frozen=True)
+class Addition:
+    """One thing on top of a model. `kind` is a name in KINDS, `path` a file or (VAE) a folder; `weight` is a LoRA's."""
+
+    kind: str
+    name: str
+    path: Path
+    weight: float = 1.0
+
+    @property
+    def fingerprint(self) -> str:
+        return models.print_of(self.path)
+
+    @property
+    def called(self) -> str:
+        return f"{KINDS[self.kind][1]} '{self.name}'"
+
+
+def of(task: Task, model: Model, settings=None) -> tuple[Addition, ...]:
+    """Everything that `task` puts on top of `model`. BadInput or ModelMissing if one is not here or does not fit."""
+    settings = settings or settings_module.load()
+    wanted = [("lora", name, weight) for name, weight in task.loras]
+    wanted += [("embedding", name, 1.0) for name in task.embeddings]
+    wanted += [("vae", task.vae, 1.0)] if task.vae else []
+    found = tuple(Addition(kind, name, find(kind, name, settings), weight) for kind, name, weight in wanted)
+    for addition in found:
+        _CHECKS[addition.kind](addition, model, settings)
+    return found
+
+
+def find(kind: str, name: str, settings) -> Path:
+    """Where the LoRA, embedding or VAE called `name` lies (a path is a name too). ModelMissing names those there are."""
+    folder, title = settings.models / KINDS[kind][0], KINDS[kind][1]
+    given = Path(name).expanduser()
+    places = [path for path in _stored(kind, settings) if name in (path.stem, path.name, _long_name(path, folder))]
+    path = next(iter(places), given if given.is_absolute() and given.exists() else None)
+    if path is None and name in rows(kind):
+        row = rows(kind)[name]
+        raise ModelMissing(
+            f"{title} '{name}' ({row['title']}) is not here.", f"Download {row['url']} as {folder / name}.safetensors."
+        )
+    if path is None:
+        here = ", ".join(names(kind, settings)) or "none yet"
+        raise ModelMissing(
+            f"There is no {title} '{name}'.", f"Put {name}.safetensors into {folder}; there are: {here}."
+        )
+    if path.suffix.lower() in models.PICKLES:
+        raise BadInput(
+            f"{title} '{path.name}' is a pickle file, which can run any program when it is opened.",
+            "Use its .safetensors version, or convert it.",
+        )
+    return path
+
+
+def names(kind: str, settings=None) -> list[str]:
+    """The LoRAs, embeddings or VAEs of the storage by name."""
+    return sorted({_name(path) for path in _stored(kind, settings or settings_module.load())})
+
+
+def likes(names: Iterable[str]) -> dict[str, Any]:
+    """Steps, cfg and sampler that these LoRAs want instead of the model's own, by the catalogue."""
+    found = [rows("lora").get(name, {}) for name in names]
+    return {field: row[field] for row in found for field in ("steps", "cfg", "sampler") if field in row}
+
+
+def from_prompt(prompt: str) -> tuple[str, dict[str, float]]:
+    """`<lora:moon:0.8>`, as the A1111 family writes it, out of a prompt: (the prompt without, name → weight)."""
+    if not _TAG.search(prompt):
+        return prompt, {}
+    found: dict[str, float] = {}
+    for tag in _TAG.finditer(prompt):
+        if tag[3]:
+            raise BadInput(f"{tag[0]} has two weights.", f"Write one: <lora:{tag[1]}:0.8>")
+        found[tag[1].strip()] = _weight(tag[2] or "1", tag[0])
+    plain = re.sub(r"[ \t]{2,}", " ", _TAG.sub("", prompt))
+    return re.sub(r"(?:[ \t]*,){2,}", ",", plain).strip(" ,"), found
+
+
+def from_list(text: str) -> dict[str, float]:
+    """`'moon:0.8, ink'` → name → weight; without a weight it is 1."""
+    found = {}
+    for item in filter(None, (part.strip() for part in re.split(r"[,\n]", text))):
+        name, colon, weight = item.rpartition(":")
+        found[name.strip() if colon else item] = _weight(weight if colon else "1", item)
+    return found
+
+
+def named_in(text: str, settings=None) -> tuple[str, ...]:
+    """The embeddings whose names are words of `text`; one that is called `embedding:name` must be there."""
+    settings = settings or settings_module.load()
+    known = names("embedding", settings)
+    for name in re.findall(r"\bembedding:([\w.\-/]*\w)", text):
+        if name not in known:
+            find("embedding", name, settings)
+    return tuple(name for name in known if re.search(word(name), text))
+
+
+def word(name: str) -> str:
+    """A pattern for an embedding's name as a word of its own, with or without ComfyUI's `embedding:` before it."""
+    return rf"(?i:(?:\bembedding:|(?<![\w\-])){re.escape(name)}(?![\w\-]))"
+
+
+def fingerprint(model: Model, added: Iterable[Addition]) -> str:
+    """64 hex digits of the model and all that is on top of it; the model's own when nothing is."""
+    prints = [addition.fingerprint for addition in added]
+    own = models.fingerprint(model)
+    return hashlib.sha256("\n".join([own, *prints]).encode()).hexdigest() if prints else own
+
+
+def hashes(added: Iterable[Addition]) -> dict[str, dict[str, str]]:
+    """What a recipe says of the files: `lora_hashes`, `embedding_hashes`, `vae_hashes`, each name → sha256.
+
+    A LoRA's is over its tensors alone, without the header, as CivitAI (AutoV3) and the A1111 family count it.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for addition in added:
+        if addition.path.is_file():
+            stat = addition.path.stat()
+            digest = _sha256(addition.path, stat.st_size, stat.st_mtime_ns, addition.kind == "lora")
+            found.setdefault(f"{addition.kind}_hashes", {})[addition.name] = digest
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- whose it is
+
+
+def _check_lora(lora: Addition, model: Model, settings) -> None:
+    entries = models.header(lora.path)
+    joined = "\n".join(entries)
+    for sign, title in _RELATIVES:
+        if sign in joined:
+            raise BadInput(
+                f"{lora.called} is {title}, which cannot be put on a model here.",
+                "Take a plain LoRA of it, if there is one.",
+            )
+    for sign, title in _FOREIGN:
+        if sign in joined:
+            raise _not_for(lora, title, model)
+    if not _DOWN.search(joined):
+        raise BadInput(
+            f"{lora.called} is not a LoRA.", f"Look at what {lora.path} is, and put it into the folder of its kind."
+        )
+    width = next(
+        (
+            entry["shape"][1]
+            for name, entry in entries.items()
+            if "attn2" in name and "to_k" in name and _DOWN.search(name)
+        ),
+        0,
+    )
+    if width:
+        if width != models.config_of(model, "unet", settings.assets).get("cross_attention_dim"):
+            raise _not_for(lora, TITLES.get(_WIDTHS.get(width, ""), f"models with prompts {width} numbers wide"), model)
+        return
+    family = "sdxl" if re.search(r"lora_te2|text_encoder_2\.", joined) else _stated(entries.get("__metadata__", {}))
+    if family and family != model.family:
+        raise _not_for(lora, TITLES[family], model)
+
+
+def _stated(metadata: dict[str, Any]) -> str:
+    values = [str(metadata.get(key, "")).lower() for key in ("modelspec.architecture", "ss_base_model_version")]
+    return next((family for start, family in _STATED for value in values if value.startswith(start)), "")
+
+
+def _check_embedding(embedding: Addition, model: Model, settings) -> None:
+    entries = {name: entry for name, entry in models.header(embedding.path).items() if name != "__metadata__"}
+    widths = {entry["shape"][-1] for entry in entries.values() if entry["shape"]}
+    parts = ("text_encoder", "text_encoder_2")[: 1 + (model.family == "sdxl")]
+    fitting = {models.config_of(model, part, settings.assets).get("hidden_size") for part in parts}
+    if widths != fitting:
+        title = (
+            "SDXL" if len(widths) == 2 else TITLES.get(_WIDTHS.get(max(widths, default=0), ""), "another kind of model")
+        )
+        raise _not_for(embedding, title, model)
+
+
+def _check_vae(vae: Addition, model: Model, settings) -> None:
+    own = models.config_of(model, "vae", settings.assets)
+    if model.family == "pocket":
+        raise BadInput(
+            "Model 'pocket' has a decoder of its own, and no other VAE fits it.",
+            "Leave the VAE out, or choose another model.",
+        )
+    if vae.path.is_dir():
+        config = models.config_in(vae.path)
+        kind = config.get("_class_name")
+        other_scale = kind == own.get("_class_name") and _scale(config) != _scale(own)
+        if kind not in _VAES or config.get("latent_channels") != own.get("latent_channels", 4) or other_scale:
+            raise _not_for(vae, {0.18215: "SD1.5", 0.13025: "SDXL"}.get(_scale(config), "another kind of model"), model)
+        return
+    entries = models.header(vae.path)
+    kernel = next((entry["shape"] for name, entry in entries.items() if name.endswith("decoder.conv_in.weight")), None)
+    if kernel is None:
+        raise BadInput(
+            f"{vae.called} is not a VAE.", f"Look at what {vae.path} is, and put it into the folder of its kind."
+        )
+    family = _stated(entries.get("__metadata__", {}))
+    if kernel[1] != own.get("latent_channels", 4) or family and family != model.family:
+        raise _not_for(vae, TITLES.get(family, f"models with {kernel[1]} latent channels"), model)
+
+
+def _scale(config: dict[str, Any]) -> float:
+    return config.get("scaling_factor", 0.18215)
+
+
+_VAES = frozenset({"AutoencoderKL", "AutoencoderTiny"})
+_CHECKS = {"lora": _check_lora, "embedding": _check_embedding, "vae": _check_vae}
+
+
+def _not_for(addition: Addition, title: str, model: Model) -> BadInput:
+    own = TITLES.get(model.family, model.family)
+    kind = KINDS[addition.kind][1]
+    return BadInput(
+        f"{addition.called} is made for {title}, and model '{model.id}' is {own}.",
+        f"Choose a model of its kind, or another {kind}.",
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- places
+
+
+def rows(kind: str) -> dict[str, dict]:
+    """The catalogue's rows of that kind, by name."""
+    return settings_module.config("models").get("loras", {}) if kind == "lora" else {}
+
+
+def _stored(kind: str, settings) -> list[Path]:
+    folder = settings.models / KINDS[kind][0]
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in {".safetensors", *models.PICKLES} and path.is_file()
+    ]
+    if kind == "vae":
+        folders = [path.parent for path in folder.glob("*/config.json")]
+        files = [*folders, *(path for path in files if path.parent not in folders)]
+    return sorted(files, key=lambda path: (path.suffix.lower() in models.PICKLES, path))
+
+
+def _name(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem
+
+
+def _long_name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _weight(text: str, said: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not -MAX_WEIGHT <= value <= MAX_WEIGHT:
+        raise BadInput(
+            f"'{text}' is no weight of a LoRA (in: {said}).", "Write a number such as 0.8 after the name: moon:0.8"
+        )
+    return value
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, changed: int, tensors_only: bool) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        if tensors_only:
+            file.seek(8 + struct.unpack("<Q", file.read(8))[0])
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
