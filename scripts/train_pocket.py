@@ -14,7 +14,6 @@ import ctypes
 import hashlib
 import os
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from scripts.pocket import grade, networks
+from scripts.pocket import grade
 from scripts.pocket.data import SIZE, Scenes, held_out_scenes
 from scripts.pocket.train_team import State, alone, run, say
 

@@ -6,7 +6,6 @@ could be two people's is kept by itself and says so in its `note`.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ _NICKNAMES = (
     rf"\b{_N},?\s+(?:whom\s+(?:[\w’']+\s+){{1,4}}called"
     r"|(?:who\s+)?(?:was|is)\s+(?:\w+\s+)?(?:called|<nicknamed>)|(?:also\s+)?<nicknamed>)\s+[“‘\"']?([A-Z][\w-]+)",
     rf"\bcalled\s+{_N}\s+[“‘\"']([A-Z][\w-]+)[”’\"']",
-    rf"\b([A-Z][\w-]{{1,30}})\s+[“\"]([A-Z][\w-]+)[”\"]\s+[A-Z]",
+    r"\b([A-Z][\w-]{1,30})\s+[“\"]([A-Z][\w-]+)[”\"]\s+[A-Z]",
     rf"\b{_N}[’']s\s+<proper>\s+name\s+(?:was|is)\s+([A-Z][\w-]+)")
 _CALLED = (r"\b(?:(?:called|nicknamed|calls)\s+(?:him|her)|(?:[Hh]is|[Hh]er) <proper> name (?:was|is))"
            r"\s+[“‘\"']?([A-Z][\w-]+)")
