@@ -26,6 +26,7 @@ class FlatEngine:
         if "memory" in task.prompt:
             raise OutOfMemory("The device is full.", "Try 512x512.")
         if "fails" in task.prompt:
+            time.sleep(0.2)  # so that whoever follows can stop before all have failed
             raise EngineFailed("It failed.", "Try another.")
         if "bug" in task.prompt:
             raise KeyError("x")
