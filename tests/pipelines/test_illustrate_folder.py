@@ -1,32 +1,18 @@
 """The output folder of illustrate over many runs: what is a person's stays, what is the program's is found again."""
 
 import shutil
-from dataclasses import replace
 
 import pytest
-from flat_engine import FlatEngine
 from PIL import Image
 
 from reverie import media, recipes, settings
 from reverie.errors import BadInput
 from reverie.faces.cli_run import Outcome
 from reverie.pipelines import illustrate
-from reverie.studio import Studio
 
 SCENES = ["Emma stood in the garden at dawn. Rain fell on the white statue.", "At night Emma walked through the forest. A red house burned.",
           "The boat lay in the harbour under a clear sky. Emma sat on the sand and waited for the evening."]
 INSERTED = "Emma sat in the kitchen at noon and read a letter. A black cat slept on the table by the fire."
-
-
-@pytest.fixture
-def engine():
-    return FlatEngine()
-
-
-@pytest.fixture
-def studio(tmp_path, engine):
-    with Studio.open(replace(settings.load(), storage=tmp_path / "storage"), open_engine=lambda name, settings: engine) as studio:
-        yield studio
 
 
 @pytest.fixture
