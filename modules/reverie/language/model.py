@@ -269,7 +269,9 @@ class LanguageModel:
             with self._http.stream(method, self.server.address + path, json=body) as response:
                 for part in response.iter_bytes():
                     data += part
-                    if time.monotonic() > until or len(data) > _MOST_BYTES:
+                    if len(data) > _MOST_BYTES:
+                        raise Unanswered(f"{name} sent an answer without end.", f"Look at {own['url']}: is it a language model?")
+                    if time.monotonic() > until:
                         raise httpx.ReadTimeout("")
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise Unanswered(f"{name} does not answer at its address.", f"Start it, or set {own['url']}.") from None
