@@ -151,7 +151,7 @@ def named_in(text: str, settings=None) -> tuple[str, ...]:
     settings = settings or settings_module.load()
     known = names("embedding", settings)
     for name in re.findall(r"\bembedding:([\w.\-/]*\w)", text):
-        if name not in known:
+        if name.lower() not in {one.lower() for one in known}:
             find("embedding", name, settings)
     return tuple(name for name in known if re.search(word(name), text))
 

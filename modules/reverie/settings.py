@@ -53,12 +53,12 @@ def load() -> Settings:
 
 
 def secret(*names: str) -> str:
-    """The first of these that is set: in the environment, else as `NAME=value` in storage/secrets.env; "" if none is.
+    """The first of these names that is set, in the environment or as `NAME=value` in storage/secrets.env; "" if none is.
 
     BadInput where others than its owner may read that file.
     """
     kept = _kept_secrets(load().storage / "secrets.env")
-    found = (source.get(name, "").strip() for source in (os.environ, kept) for name in names)
+    found = (source.get(name, "").strip() for name in names for source in (os.environ, kept))
     return next(filter(None, found), "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from reverie.engines import _painting
 from reverie.errors import EngineFailed
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError)
@@ -39,6 +40,8 @@ def _wear(loaded, loras: list[dict[str, Any]]) -> None:
                 local_files_only=True,
             )
         except _UNREADABLE as error:
+            if _painting.is_memory_error(error):
+                raise
             raise EngineFailed(
                 f"LoRA '{lora['name']}' cannot be put on model '{loaded.model.id}': {_first_line(error)}.",
                 "Choose another LoRA, or fetch it again.",

@@ -116,14 +116,15 @@ class Bar(Lines):
 def closing(outcome) -> list[str]:
     """The last lines of a run: what there is now, where it lies, what failed."""
     summary, number = outcome.summary, len(outcome.pictures)
+    failed = summary.get("failed", len(outcome.failed))
     kept = len(summary.get("pictures", ())) - number
     told = summary.get("check", {}).get("told", [])
-    if not number and not outcome.failed and kept <= 0:
+    if not number and not failed and kept <= 0:
         return ["Dry run: nothing was drawn." if outcome.plan else "There was nothing to draw.", *told]
     seconds = f" in {summary['seconds']:.1f} s" if summary.get("seconds") else ""
     lines = [f"{number} picture{'' if number == 1 else 's'} drawn{seconds}" + (f", {kept} kept from before." if kept > 0 else ".")]
-    if outcome.failed:
-        lines.append(f"{len(outcome.failed)} could not be made (see above); run it again to try only those.")
+    if failed:
+        lines.append(f"{failed} could not be made (see above); run it again to try only those.")
     return lines + [f"{label}: {summary[key]}" for key, label in RESULTS if summary.get(key)] + told
 
 

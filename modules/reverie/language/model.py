@@ -285,8 +285,10 @@ class LanguageModel:
 
     def _refused(self, status: int, answer: dict) -> Unanswered:
         name, words, own = self.server.name, _error_of(answer), _own_names(self.server.name)
-        for secret in filter(None, (self.server.key, self.server.address)):
+        address = urlsplit(self.server.address)
+        for secret in filter(None, (self.server.key, self.server.address, address.netloc, address.password)):
             words = words.replace(secret, "…")
+        words = words[:200]  # only now: half a key is no longer found
         if status in (401, 403):
             return Unanswered(f"{name} wants a key, or refuses the one it was given.", f"Set {own['key']}.")
         if status == 404 and "model" in words.lower():
@@ -350,7 +352,7 @@ def _parsed(data: bytes) -> dict:
     try:
         answer = json.loads(data)
     except (ValueError, RecursionError):
-        return {"error": re.sub(r"<[^>]*>", " ", data[:500].decode("utf-8", "replace"))}
+        return {"error": re.sub(r"<[^>]*>", " ", data.decode("utf-8", "replace"))}
     return answer if isinstance(answer, dict) else {"error": ""}
 
 
@@ -358,7 +360,7 @@ def _error_of(answer: dict) -> str:
     """What a server says is wrong, in one line. It may stand under `error`, `error.message`, `message` or `detail`."""
     error = answer.get("error") or answer.get("message") or answer.get("detail") or ""
     error = error.get("message", "") if isinstance(error, dict) else error
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(error).split())
 
 
 def _own_names(name: str) -> dict[str, str]:

@@ -83,8 +83,9 @@ class Jobs:
             job = _job(db.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job.id,)).mappings().one())
             if job.state == "running" or job.state == "queued" and job.session in living:
                 return job
-            db.exec_driver_sql("UPDATE jobs SET session = ?, deaths = 0 WHERE id = ?", (session, job.id))
-            job = job.model_copy(update={"session": session, "deaths": 0})
+            deaths = job.deaths if job.state == "queued" else 0  # what has ended begins anew
+            db.exec_driver_sql("UPDATE jobs SET session = ?, deaths = ? WHERE id = ?", (session, deaths, job.id))
+            job = job.model_copy(update={"session": session, "deaths": deaths})
             return job if job.state == "queued" else self.move_in(db, job, "queued", note="asked for again")
 
     def adopt(self, session_of: dict[str, str], living: list[str]) -> int:
