@@ -26,11 +26,11 @@ def main(namespace: dict) -> None:
 
 def verify(model) -> str:
     """`3 weight files, 31.4 MB, whole` for a model whose every safetensors file is as long as its header says. BadInput if not."""
-    from reverie import models
+    from reverie import checkpoints, models
 
     files = weights(model.path)
     for file in files:
-        models.header(file)
+        checkpoints.header(file)
     size = models.weight_bytes(model) / 1e6
     return f"{model.title}, {len(files)} weight file{'' if len(files) == 1 else 's'}, {size:.1f} MB, whole ({model.path})"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable
 
-from reverie import models
+from reverie import checkpoints, models
 from reverie import settings as settings_module
 from reverie.errors import BadInput, ModelMissing
 from reverie.models import Model
@@ -186,7 +186,7 @@ def hashes(added: Iterable[Addition]) -> dict[str, dict[str, str]]:
 
 
 def _check_lora(lora: Addition, model: Model, settings) -> None:
-    entries = models.header(lora.path)
+    entries = checkpoints.header(lora.path)
     joined = "\n".join(entries)
     for sign, title in _RELATIVES:
         if sign in joined:
@@ -224,7 +224,7 @@ def _stated(metadata: dict[str, Any]) -> str:
 
 
 def _check_embedding(embedding: Addition, model: Model, settings) -> None:
-    entries = {name: entry for name, entry in models.header(embedding.path).items() if name != "__metadata__"}
+    entries = {name: entry for name, entry in checkpoints.header(embedding.path).items() if name != "__metadata__"}
     widths = {entry["shape"][-1] for entry in entries.values() if entry["shape"]}
     parts = ("text_encoder", "text_encoder_2")[: 1 + (model.family == "sdxl")]
     fitting = {models.config_of(model, part, settings.assets).get("hidden_size") for part in parts}
@@ -243,13 +243,13 @@ def _check_vae(vae: Addition, model: Model, settings) -> None:
             "Leave the VAE out, or choose another model.",
         )
     if vae.path.is_dir():
-        config = models.config_in(vae.path)
+        config = checkpoints.config_in(vae.path)
         kind = config.get("_class_name")
         other_scale = kind == own.get("_class_name") and _scale(config) != _scale(own)
         if kind not in _VAES or config.get("latent_channels") != own.get("latent_channels", 4) or other_scale:
             raise _not_for(vae, {0.18215: "SD1.5", 0.13025: "SDXL"}.get(_scale(config), "another kind of model"), model)
         return
-    entries = models.header(vae.path)
+    entries = checkpoints.header(vae.path)
     kernel = next((entry["shape"] for name, entry in entries.items() if name.endswith("decoder.conv_in.weight")), None)
     if kernel is None:
         raise BadInput(

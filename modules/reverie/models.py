@@ -1,10 +1,11 @@
 """Which model is which: a name → its files, family and the values it likes. Nothing here loads a tensor.
 
-A name is one of: a row of `configs/models.yaml`, a file in `storage/models/checkpoints`, a folder in
+A name is one of: a row of `configs/models.yaml`, a file in `storage/models/checkpoints` or `diffusion_models`, a folder in
 `storage/models/diffusers`, or a path to either layout:
 
     folder   diffusers layout: `model_index.json` beside `unet/`, `vae/`, … in safetensors
-    file     one `.safetensors` checkpoint in the original (LDM) layout
+    file     one `.safetensors` checkpoint in the original layout; of the larger families it may hold the denoiser alone,
+             and its text encoders and VAE lie in `storage/models/text_encoders` and `vae`, as ComfyUI has them
 """
 
 from __future__ import annotations
@@ -13,43 +14,42 @@ import functools
 import hashlib
 import json
 import shutil
-import struct
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reverie import checkpoints
 from reverie import settings as settings_module
 from reverie.errors import BadInput, ModelMissing
+from reverie.families import FAMILIES
 
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
 SAMPLES, SAMPLE_BYTES = 64, 1 << 18  # a fingerprint reads at most 16 MiB of each file, spread over its length
-MAX_HEADER = 100 << 20
 CLIPS = "clip"  # the folder of storage/models where CLIPs lie
 
-# Tensor names that only one kind of file has, most telling first: (substring, kind).
-_SIGNS = (
-    ("lora_", "a LoRA"),
-    ("conditioner.embedders.1.model.", "sdxl"),
-    ("cond_stage_model.transformer.", "sd15"),
-    ("cond_stage_model.model.", "sd21"),
-    ("double_blocks.", "a Flux model"),
-    ("joint_blocks.", "an SD3 model"),
-    ("control_model.", "a ControlNet"),
-    ("model.diffusion_model.", "a denoiser without its text encoder"),
-    ("decoder.up.", "a VAE"),
-)
+CHECKPOINTS = ("checkpoints", "diffusion_models")  # folders of storage/models where single files lie
+COMPANIONS = ("text_encoders", "clip", "vae")  # … and where the parts lie that such a file lacks
+
+_KIND_OF = {"CLIPTextModel": "clip", "CLIPTextModelWithProjection": "clip", "T5EncoderModel": "t5", "Qwen3Model": "qwen3"}
+_OPTIONAL = {("sd3", "text_encoder_3")}  # parts that a model draws without, only less well
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model. `path` is None while it is not here; sizes are pixels, memory is gigabytes."""
+    """One model. `path` is None while it is not here; sizes are pixels, memory is gigabytes.
+
+    `variant` names configurations in `assets/configs` that take the place of the family's. `parts` says of a single file
+    where its text encoders and its VAE are: (part, file, what stands before the names of its tensors).
+    """
 
     id: str
     title: str
     family: str
     path: Path | None = None
     layout: str = "folder"
+    variant: str = ""
+    parts: tuple[tuple[str, str, str], ...] = ()
     width: int = 512
     height: int = 512
     steps: int = 25
@@ -76,7 +76,7 @@ def find(name: str, settings=None) -> Model:
     if name in _rows():
         model = _catalogued(name, settings)
         if model.here:
-            return model
+            return _whole(model, settings)
         raise ModelMissing(f"Model '{name}' ({model.title}) is not here.", fetch_sentence(model, settings))
     path = _path_of(name, settings)
     if path is None:
@@ -85,7 +85,7 @@ def find(name: str, settings=None) -> Model:
             f"Choose one of: {', '.join(m.id for m in all(settings) if m.here) or 'none is here yet'}; or put its .safetensors file into "
             f"{settings.models / 'checkpoints'} or its diffusers folder into {settings.models / 'diffusers'}.",
         )
-    return inspect(path)
+    return _whole(inspect(path, settings), settings)
 
 
 def all(settings=None) -> list[Model]:
@@ -96,7 +96,7 @@ def all(settings=None) -> list[Model]:
     for path in _stored(settings):
         if path not in known:
             try:
-                models.append(inspect(path))
+                models.append(inspect(path, settings))
             except (BadInput, ModelMissing):
                 continue  # a LoRA or a broken file in the folder must not hide the models that work
     return models
@@ -118,20 +118,22 @@ def clip(family: str, settings=None) -> Model:
     raise ModelMissing(f"There is no CLIP here that can judge pictures of the family {family or 'unknown'}.", advice)
 
 
-def inspect(path: Path) -> Model:
+def inspect(path: Path, settings=None) -> Model:
     """The model in that folder or file, its family told by `model_index.json` or by its tensors' names."""
     path = Path(path).expanduser().absolute()
-    layout = "folder" if path.is_dir() else "file"
-    family = _folder_family(path) if layout == "folder" else _file_family(path)
-    name = path.name if layout == "folder" else path.stem
-    return Model(id=name, title=name, family=family, path=path, layout=layout, **_defaults(family))
+    family, variant = checkpoints.family_of(path)
+    name, layout = (path.name, "folder") if path.is_dir() else (path.stem, "file")
+    model = Model(id=name, title=name, family=family, path=path, layout=layout, variant=variant, **_defaults(family, variant))
+    return replace(model, parts=_find_parts(model, settings or settings_module.load())) if layout == "file" else model
 
 
 def fingerprint(model: Model) -> str:
     """64 hex digits that change when a weight file of the model changes."""
     if model.path is None:
         raise ModelMissing(f"Model '{model.id}' is not here.", "Fetch it first.")
-    return print_of(model.path)
+    others = sorted({Path(file) for _, file, _ in model.parts} - {model.path})
+    prints = [print_of(path) for path in (model.path, *others)]
+    return hashlib.sha256("\n".join(prints).encode()).hexdigest() if others else prints[0]
 
 
 def print_of(path: Path) -> str:
@@ -142,13 +144,15 @@ def print_of(path: Path) -> str:
 
 def config_of(model: Model, part: str, assets: Path) -> dict[str, Any]:
     """The configuration of a part (unet, vae, text_encoder, …): the folder's own; of a single file, the shipped one."""
-    home = model.path if model.layout == "folder" else assets / "configs" / model.family
-    return config_in(home / part)
+    return checkpoints.config_in(home_of(model, part, assets) / part)
 
 
-def config_in(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a part's folder. BadInput if it is missing or broken."""
-    return _json(folder / "config.json")
+def home_of(model: Model, part: str, assets: Path) -> Path:
+    """The folder in which the configuration of a part lies, in a folder of the part's name."""
+    if model.layout == "folder":
+        return model.path
+    shipped = assets / "configs"
+    return next((shipped / name for name in (model.variant, model.family) if name and (shipped / name / part).is_dir()), shipped / model.family)
 
 
 def advise(settings=None) -> list[Model]:
@@ -169,7 +173,8 @@ def fetch_sentence(model: Model, settings, kind: str = "diffusers") -> str:
     parts = []
     if model.url:
         size = f" ({model.size / 1e9:.1f} GB)" if model.size else ""
-        parts.append(f"Download {model.url}{size} into {settings.models / 'checkpoints'}")
+        whole = not FAMILIES[model.family].flow if model.family in FAMILIES else True
+        parts.append(f"Download {model.url}{size} into {settings.models / CHECKPOINTS[not whole]}")
     if model.repo:
         folder = settings.models / kind / model.repo.split("/")[-1]
         size = f" ({model.size / 1e9:.1f} GB)" if model.size and not model.url else ""
@@ -177,22 +182,6 @@ def fetch_sentence(model: Model, settings, kind: str = "diffusers") -> str:
     if model.bundled:
         parts.append(f"Restore the project's folder {model.bundled} (fetch the project again)")
     return (", ".join(parts) or f"Put it into {settings.models / 'checkpoints'}") + "."
-
-
-def header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file: tensor name → {dtype, shape, data_offsets}. BadInput if it is none."""
-    try:
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(MAX_HEADER, path.stat().st_size):
-                raise ValueError("its header is longer than the file")
-            entries = json.loads(file.read(length))
-        end = 8 + length + max((e["data_offsets"][1] for k, e in entries.items() if k != "__metadata__"), default=0)
-        if end > path.stat().st_size:
-            raise ValueError("it is cut short, the download did not finish")
-        return entries
-    except (OSError, struct.error, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} is not a whole safetensors file: {error}.", "Fetch it again.") from None
 
 
 def weight_bytes(model: Model) -> int:
@@ -207,16 +196,18 @@ def _rows() -> dict[str, dict]:
     return settings_module.config("models").get("models", {})
 
 
-def _defaults(family: str) -> dict[str, Any]:
-    return dict(settings_module.config("models").get("families", {}).get(family, {}))
+def _defaults(family: str, variant: str = "") -> dict[str, Any]:
+    rows = settings_module.config("models").get("families", {})
+    return {**rows.get(family, {}), **rows.get(variant, {})}
 
 
 def _catalogued(name: str, settings) -> Model:
     row = _rows()[name]
-    model = Model(id=name, **{**_defaults(row["family"]), **row})
+    model = Model(id=name, **{**_defaults(row["family"], row.get("variant", "")), **row})
     for path in _candidates(model, settings):
         if _is_model(path):
-            return replace(model, path=path, layout="folder" if path.is_dir() else "file")
+            model = replace(model, path=path, layout="folder" if path.is_dir() else "file")
+            return replace(model, parts=_find_parts(model, settings)) if model.layout == "file" else model
     return model
 
 
@@ -225,15 +216,14 @@ def _clip_of(name: str, family: str, row: dict) -> Model:
 
 
 def _candidates(model: Model, settings, kind: str = "diffusers"):
-    folders, files = settings.models / kind, settings.models / "checkpoints"
+    folders, files = settings.models / kind, [settings.models / name for name in CHECKPOINTS]
     if model.bundled:
         yield settings.root / model.bundled
     yield folders / model.id
     if model.repo:
         yield folders / model.repo.split("/")[-1]
-    if model.url:
-        yield files / model.url.split("/")[-1]
-    yield files / f"{model.id}.safetensors"
+    for name in [model.url.split("/")[-1]] * bool(model.url) + [f"{model.id}.safetensors"]:
+        yield from (folder / name for folder in files)
 
 
 def _is_model(path: Path) -> bool:
@@ -251,14 +241,14 @@ def _is_clip(path: Path) -> bool:
 
 def _stored(settings) -> list[Path]:
     folders = [p.parent for p in sorted((settings.models / "diffusers").glob("*/model_index.json"))]
-    return folders + sorted((settings.models / "checkpoints").glob("*.safetensors"))
+    return folders + sorted(file for name in CHECKPOINTS for file in (settings.models / name).glob("*.safetensors"))
 
 
 def _path_of(name: str, settings) -> Path | None:
     if not name.strip():
         return None
-    places = [settings.models / "checkpoints" / name, settings.models / "diffusers" / name, Path(name).expanduser()]
-    places.insert(1, settings.models / "checkpoints" / f"{name}.safetensors")
+    files = [settings.models / folder / file for folder in CHECKPOINTS for file in (name, f"{name}.safetensors")]
+    places = [*files, settings.models / "diffusers" / name, Path(name).expanduser()]
     for path in places:
         if path.suffix.lower() in PICKLES and path.is_file():
             raise BadInput(
@@ -274,46 +264,56 @@ def _path_of(name: str, settings) -> Path | None:
     return None
 
 
-# --------------------------------------------------------------------------------------------------- families
+# ------------------------------------------------------------------------------------------- the parts of single files
 
 
-def _folder_family(path: Path) -> str:
-    kind = str(_json(path / "model_index.json").get("_class_name", ""))
-    for part in ("unet", "vae", "text_encoder"):
-        folder = path / part
-        if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
-            raise BadInput(
-                f"'{path.name}' holds pickle weights ({part}/*.bin), which can run any program when they are opened.",
-                "Use its .safetensors version.",
-            )
-    if "XL" in kind:
-        return "sdxl"
-    if not kind.startswith(("StableDiffusion", "LatentConsistencyModel")) or "3" in kind:
-        raise BadInput(f"'{path.name}' is a {kind or 'folder without a pipeline class'}.", "Choose an SD1.5 or SDXL model.")
-    width = _json(path / "unet" / "config.json").get("cross_attention_dim")
-    if width == 1024:
-        return "sd21"
-    tiny = _json(path / "vae" / "config.json").get("_class_name") == "AutoencoderTiny"
-    return "pocket" if tiny and width != 768 else "sd15"
+def _find_parts(model: Model, settings) -> tuple[tuple[str, str, str], ...]:
+    """Where each text encoder and the VAE of a single file are: in the file itself, else in a file beside the models."""
+    family = FAMILIES[model.family]
+    if not family.flow:
+        return ()  # those carry everything
+    found = []
+    for part, (kind, width) in _wanted_parts(model, settings.assets).items():
+        own = checkpoints.part_in(model.path, kind, width)
+        places = [model.path] if own is not None else [file for file in _beside(settings) if _suits(file, model.family, kind, width)]
+        if places:
+            found.append((part, str(places[0]), own if own is not None else checkpoints.part_in(places[0], kind, width)))
+    return tuple(found)
 
 
-def _file_family(path: Path) -> str:
-    names = header(path)
-    for sign, kind in _SIGNS:
-        if any(sign in name for name in names):
-            if kind in ("sdxl", "sd15", "sd21"):
-                return kind
-            raise BadInput(f"'{path.name}' is {kind}, not a whole SD model.", "Choose an SD1.5 or SDXL checkpoint.")
-    raise BadInput(f"'{path.name}' is not a model that is known here.", "Choose an SD1.5 or SDXL checkpoint.")
+def _wanted_parts(model: Model, assets: Path) -> dict[str, tuple[str, int]]:
+    """part → (kind, width) as `_PARTS` tells them."""
+    wanted = {}
+    for part, cls in FAMILIES[model.family].encoders.items():
+        config = config_of(model, part, assets)
+        wanted[part] = _KIND_OF[cls], config.get("hidden_size") or config["d_model"]
+    return {**wanted, "vae": ("vae", config_of(model, "vae", assets)["latent_channels"])}
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{path} is missing.", "Fetch the model again.") from None
-    except ValueError as error:
-        raise BadInput(f"{path} is not valid JSON: {error}.", "Fetch the model again.") from None
+def _beside(settings) -> list[Path]:
+    """Files that may hold a part, the largest first: of several versions it is the most exact."""
+    files = {file for name in COMPANIONS for file in (settings.models / name).rglob("*.safetensors") if file.is_file()}
+    return sorted(files, key=lambda file: (-file.stat().st_size, file))
+
+
+def _suits(file: Path, family: str, kind: str, width: int) -> bool:
+    if kind == "vae" and ("sd3" in file.stem.lower()) != (family == "sd3"):  # the VAEs of SD3 and Flux have the same shapes
+        return False
+    return checkpoints.part_in(file, kind, width) is not None
+
+
+def _whole(model: Model, settings) -> Model:
+    """The model; ModelMissing if a single file lacks a part and nothing beside it has it."""
+    if model.layout == "folder" or not FAMILIES[model.family].flow:
+        return model
+    there = {part for part, _, _ in model.parts}
+    for part in _wanted_parts(model, settings.assets):
+        if part not in there and (model.family, part) not in _OPTIONAL:
+            url = settings_module.config("models")["companions"][model.family][part]
+            folder = settings.models / ("vae" if part == "vae" else "text_encoders")
+            what = "VAE" if part == "vae" else f"text encoder {url.split('/')[-1].removesuffix('.safetensors')}"
+            raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it.", f"Download {url} into {folder}.")
+    return model
 
 
 # ------------------------------------------------------------------------------------------------ fingerprints

@@ -157,9 +157,9 @@ def small_assets(root: Path) -> Path:
 
 
 def clip_tokenizer(pad: str = "<|endoftext|>"):
-    from reverie.engines._loading import clip_tokenizer
+    from reverie.engines import _tokenizers
 
-    return clip_tokenizer(ROOT / "assets", pad)
+    return _tokenizers.of("sd21" if pad == "!" else "sd15", ROOT / "assets")["tokenizer"]
 
 
 def word_tokenizer():

@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator
 
 from reverie.engines import _loading, _plan, _preview, _prompts, _schedulers, _speed
 from reverie.errors import BadInput, Cancelled, OutOfMemory
+from reverie.families import FAMILIES
 from reverie.models import Model
 from reverie.types import MAX_SEED, Task
 
@@ -41,13 +42,25 @@ def load(
     """Load `model` onto `device`, with `vae` if given; `cancelled` is looked at within every step from then on."""
     pipe = _loading.load(model, device, assets, vae)
     _speed.prepare(pipe, device)
-    if plan.offload:
+    if plan.groups:
+        _offload_layers(pipe, device)
+    elif plan.offload:
         pipe.enable_model_cpu_offload(device=device.name)
     elif device.kind != "cpu":
         pipe.to(device.name)
-    _stop_between_blocks(pipe.unet, cancelled)
-    previewer = _preview.Previewer(model.family, pipe.unet.config.in_channels, lambda z: decode(pipe, z))
+    _stop_between_blocks(_loading.denoiser(pipe), cancelled)
+    previewer = _preview.Previewer(model.family, pipe.vae.config.latent_channels, lambda z: decode(pipe, z))
     return Loaded(model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config), offloaded=plan.offload)
+
+
+def _offload_layers(pipe, device) -> None:
+    """Every layer waits in main memory and comes to the card for its turn, the next one while the last one still works."""
+    import torch
+
+    streams = device.kind == "cuda"
+    pipe.enable_group_offload(
+        onload_device=torch.device(device.name), offload_type="leaf_level", use_stream=streams, low_cpu_mem_usage=streams
+    )
 
 
 def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit, cancelled) -> Iterator[tuple]:
@@ -56,7 +69,7 @@ def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit
 
     pipe = _pipe(loaded, task)
     _apply(pipe, plan)
-    begin = _pictures(task, inputs)
+    begin = _pictures(loaded, task, inputs)
     seeds = [(task.seed + index) % (MAX_SEED + 1) for index in range(task.count)]
     batch, halved, done = plan.batch, False, 0
     emit(0.0, b"", _first_note(loaded, pipe, task, plan))
@@ -120,16 +133,14 @@ def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done
             raise Cancelled("Cancelled.")
         # One more unit than steps: decoding is the last.
         share = (step + 1) / (pipe.num_timesteps + 1)
-        preview = loaded.previewer.jpeg(scheduler, watch.last)
+        preview = loaded.previewer.jpeg(scheduler, watch.last, lambda z: _unpacked(pipe, z, task))
         emit((done + len(seeds) * share) / task.count, preview, "")
         return {}
 
     result = pipe(
-        **_embeddings(loaded, pipe, task),
+        **{name: _times(value, len(seeds)) for name, value in _embeddings(loaded, pipe, task).items()},
         **begin,
-        **_how(task),
-        guidance_scale=task.cfg,
-        num_images_per_prompt=len(seeds),
+        **_how(loaded, task),
         # Drawn on the processor, so that a seed means the same noise on every device.
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         output_type="latent",
@@ -140,7 +151,19 @@ def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done
         raise Cancelled("Cancelled.")
     left = len(seeds) / (pipe.num_timesteps + 1)  # the share of decoding
     tell = lambda index: emit((done + len(seeds) - left + left * index / len(seeds)) / task.count, b"", "")
-    return _images(loaded, pipe, result[0], tell)
+    return _images(loaded, pipe, _unpacked(pipe, result[0], task), tell)
+
+
+def _times(value, count: int):
+    """The prompt's embeddings, for each of `count` pictures."""
+    return value * count if isinstance(value, list) else value.repeat(count, *[1] * (value.ndim - 1))
+
+
+def _unpacked(pipe, latents, task: Task):
+    """Latents as (N, C, h, w), which Flux's pipelines keep as a row of two by two patches."""
+    if not hasattr(pipe, "_unpack_latents") or latents.ndim == 4:
+        return latents
+    return pipe._unpack_latents(latents, task.height, task.width, pipe.vae_scale_factor)
 
 
 def _images(loaded: Loaded, pipe, latents, tell) -> list:
@@ -156,12 +179,15 @@ def _images(loaded: Loaded, pipe, latents, tell) -> list:
     return images
 
 
-def _how(task: Task) -> dict[str, Any]:
-    """Steps and strength: diffusers runs int(steps × strength) steps, and at least one must be left."""
+def _how(loaded: Loaded, task: Task) -> dict[str, Any]:
+    """Steps, guidance and strength: diffusers runs int(steps × strength) steps, and at least one must be left."""
+    family = FAMILIES[loaded.model.family]
+    # Z-Image counts guidance from 0: what others call 1 is none at all.
+    how = {"num_inference_steps": task.steps, "guidance_scale": max(0.0, task.cfg - 1) if loaded.model.family == "zimage" else task.cfg}
     if task.kind == "txt2img":
-        return {"num_inference_steps": task.steps, "width": task.width, "height": task.height}
-    size = {"width": task.width, "height": task.height} if task.kind == "inpaint" else {}
-    return {"num_inference_steps": task.steps, "strength": min(1.0, max(task.denoise, 1.0001 / task.steps)), **size}
+        return {**how, "width": task.width, "height": task.height}
+    size = {"width": task.width, "height": task.height} if task.kind == "inpaint" or family.flow else {}
+    return {**how, "strength": min(1.0, max(task.denoise, 1.0001 / task.steps)), **size}
 
 
 def _scheduler(loaded: Loaded, task: Task):
@@ -169,6 +195,8 @@ def _scheduler(loaded: Loaded, task: Task):
     most = _schedulers.MOST_STEPS.get(name, task.steps)
     if task.steps > most:
         raise BadInput(f"The sampler '{name}' makes at most {most} steps, and {task.steps} were asked for.", "Take 4 to 8.")
+    if FAMILIES[loaded.model.family].flow:
+        return _schedulers.build_flow(name, loaded.own_schedule)
     if name:
         return _schedulers.build(name, loaded.own_schedule)
     import diffusers
@@ -178,7 +206,7 @@ def _scheduler(loaded: Loaded, task: Task):
 
 def _embeddings(loaded: Loaded, pipe, task: Task) -> dict[str, Any]:
     """The prompts as the pipeline's arguments, kept for the next picture with the same words."""
-    guided = task.cfg > 1
+    guided = task.cfg > 1 and FAMILIES[loaded.model.family].guidance == "cfg"
     key = (task.prompt, task.negative if guided else None)
     if key in loaded.prompts:
         loaded.prompts.move_to_end(key)
@@ -195,7 +223,7 @@ def _embeddings(loaded: Loaded, pipe, task: Task) -> dict[str, Any]:
 
 def _pipe(loaded: Loaded, task: Task):
     if task.kind not in loaded.pipes:
-        loaded.pipes[task.kind] = _loading.sibling(loaded.pipes["txt2img"], task.kind)
+        loaded.pipes[task.kind] = _loading.sibling(loaded.pipes["txt2img"], loaded.model.family, task.kind)
     return loaded.pipes[task.kind]
 
 
@@ -215,8 +243,10 @@ def _apply(pipe, plan: _plan.Plan) -> None:
         pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = _plan.TILE, int(_plan.TILE / shrinks)
 
 
-def _pictures(task: Task, inputs: list[Path]) -> dict[str, Any]:
+def _pictures(loaded: Loaded, task: Task, inputs: list[Path]) -> dict[str, Any]:
     """The start picture (and mask) at the task's size. BadInput if one is missing or cannot be read."""
+    if loaded.model.family == "sdxl-refiner" and task.kind == "txt2img":
+        raise BadInput("The SDXL refiner goes over pictures and makes none.", "Give it one with --init, or name it with --refiner.")
     wanted = {"txt2img": 0, "img2img": 1, "inpaint": 2}[task.kind]
     if len(inputs) < wanted:
         what = "a start picture" if wanted == 1 else "a start picture and a mask (white is painted anew)"
@@ -243,18 +273,21 @@ def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
     if loras:
         parts.append(f"with {', '.join(loras)}")
     tokens, read = _prompts.count(pipe, loaded.model.family, task.prompt)
+    if task.negative and FAMILIES[loaded.model.family].guidance == "embedded":
+        parts.append("this model reads no negative prompt")
     if read < tokens:
         parts.append(f"the prompt has {tokens} tokens, the model reads the first {read}")
     return "; ".join(parts)
 
 
-def _stop_between_blocks(unet, cancelled: Callable[[], bool]) -> None:
-    """A step can take seconds on a processor: look at the flag before every block of the UNet as well."""
+def _stop_between_blocks(denoiser, cancelled: Callable[[], bool]) -> None:
+    """A step can take seconds on a processor: look at the flag before every block of the UNet or transformer as well."""
+    import torch
 
     def check(*_):
         if cancelled():
             raise Cancelled("Cancelled.")
 
-    for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks]:
-        if block is not None:
+    for part in denoiser.children():
+        for block in part if isinstance(part, torch.nn.ModuleList) else [part]:
             block.register_forward_pre_hook(check)

@@ -22,7 +22,9 @@ class Shape:
 
     weights: int
     largest: int
-    channels: int = 320  # of the UNet's first stage
+    leaf: int = 0  # the largest single tensor
+    channels: int = 320  # of the UNet's first stage, or the width of a transformer
+    patch: int = 1  # latent pixels along one side that a transformer sees as one
     vae_channels: int = 128  # of the VAE's widest stage at full size
     factor: int = 8  # picture pixels per latent pixel, along one side
     item: int = 2  # bytes per number in the UNet
@@ -35,7 +37,8 @@ class Plan:
     """The modes for one task. `batch` pictures at once; `note` says it in one line."""
 
     batch: int = 1
-    offload: bool = False
+    offload: bool = False  # parts wait in main memory for their turn
+    groups: bool = False  # … and so do the layers within a part
     vae_tiling: bool = False
     attention_slicing: bool = False
     needs: int = 0
@@ -44,7 +47,7 @@ class Plan:
 
 def unet_bytes(shape: Shape, width: int, height: int, sliced: bool = False) -> int:
     """Working memory of one denoising step of one picture with guidance (two rows)."""
-    latents = (width // shape.factor) * (height // shape.factor)
+    latents = (width // shape.factor) * (height // shape.factor) // shape.patch**2
     # About 14 tensors of the first stage's size live at the peak: the skip connections, GEGLU's eightfold width.
     per_pixel = shape.channels * shape.item * (14 if sliced or not shape.attends else 20)
     return 2 * latents * per_pixel
@@ -62,9 +65,13 @@ def plan(shape: Shape, *, free: int, kind: str, width: int, height: int, count: 
     `kind` is cpu, cuda or mps; `loaded`: the weights are already in memory and not part of `free`.
     """
     room = free - RESERVE - (0 if loaded else shape.weights)
-    offload = False
-    if kind == "cuda" and room < _work(shape, width, height, tiled=True, sliced=False):
-        offload, room = True, free - RESERVE - shape.largest + (shape.weights if loaded else 0)
+    offload = groups = False
+    least = _work(shape, width, height, tiled=True, sliced=False)
+    own = free - RESERVE + (shape.weights if loaded else 0)
+    if kind == "cuda" and room < least:
+        offload, room = True, own - shape.largest
+    if offload and shape.leaf and room < least:
+        groups, room = True, own - 2 * shape.leaf  # one in use, the next one on its way
     tiled = room < _work(shape, width, height, tiled=False, sliced=False)
     sliced = tiled and room < _work(shape, width, height, tiled=True, sliced=False)
     need = _work(shape, width, height, tiled, sliced)
@@ -73,8 +80,8 @@ def plan(shape: Shape, *, free: int, kind: str, width: int, height: int, count: 
     per_picture = unet_bytes(shape, width, height, sliced)
     fits = max(1, int((room - (need - per_picture)) // max(1, per_picture)))
     batch = min(count, fits, batch or _useful_batch(kind, width, height, shape.factor))
-    modes = dict(offload=offload, vae_tiling=tiled, attention_slicing=sliced)
-    weights = 0 if loaded else shape.largest if offload else shape.weights
+    modes = dict(offload=offload, groups=groups, vae_tiling=tiled, attention_slicing=sliced)
+    weights = 0 if loaded else 2 * shape.leaf if groups else shape.largest if offload else shape.weights
     return Plan(batch=batch, needs=need + weights, note=_note(batch, count, free, **modes), **modes)
 
 
@@ -112,7 +119,8 @@ def _remedy(shape, width, height, room) -> str:
 
 
 def _note(batch: int, count: int, free: int, **modes: Any) -> str:
-    names = [name.replace("_", " ") for name, on in modes.items() if on]
+    named = {"offload": "offload layer by layer" if modes.get("groups") else "offload", "groups": ""}
+    names = [text for name, on in modes.items() if on and (text := named.get(name, name.replace("_", " ")))]
     together = f"{batch} pictures at once" if batch > 1 else "one picture at a time" if count > 1 else ""
     saving = f"saving memory by {', '.join(names)}" if names else "no memory saving needed"
     return "; ".join(part for part in (f"{_gb(free)} free", saving, together) if part)

@@ -25,7 +25,46 @@ FACTORS = {
         (-0.3165, -0.2492, -0.2188),
         (0.1084, -0.0175, -0.0011),
     ),
+    "sd3": (
+        (-0.0922, -0.0175, 0.0749),
+        (0.0311, 0.0633, 0.0954),
+        (0.1994, 0.0927, 0.0458),
+        (0.0856, 0.0339, 0.0902),
+        (0.0587, 0.0272, -0.0496),
+        (-0.0006, 0.1104, 0.0309),
+        (0.0978, 0.0306, 0.0427),
+        (-0.0042, 0.1038, 0.1358),
+        (-0.0194, 0.0020, 0.0669),
+        (-0.0488, 0.0130, -0.0268),
+        (0.0922, 0.0988, 0.0951),
+        (-0.0278, 0.0524, -0.0542),
+        (0.0332, 0.0456, 0.0895),
+        (-0.0069, -0.0030, -0.0810),
+        (-0.0596, -0.0465, -0.0293),
+        (-0.1448, -0.1463, -0.1189),
+        (0.2394, 0.2135, 0.1925),
+    ),
+    "flux": (
+        (-0.0346, 0.0244, 0.0681),
+        (0.0034, 0.0210, 0.0687),
+        (0.0275, -0.0668, -0.0433),
+        (-0.0174, 0.0160, 0.0617),
+        (0.0859, 0.0721, 0.0329),
+        (0.0004, 0.0383, 0.0115),
+        (0.0405, 0.0861, 0.0915),
+        (-0.0236, -0.0185, -0.0259),
+        (-0.0245, 0.0250, 0.1180),
+        (0.1008, 0.0755, -0.0421),
+        (-0.0515, 0.0201, 0.0011),
+        (0.0428, -0.0012, -0.0036),
+        (0.0817, 0.0765, 0.0749),
+        (-0.1264, -0.0522, -0.1103),
+        (-0.0280, -0.0881, -0.0499),
+        (-0.1262, -0.0982, -0.0778),
+        (-0.0329, -0.0718, -0.0851),
+    ),
 }
+_SAME_LATENTS = {"sd21": "sd15", "sdxl-refiner": "sdxl", "zimage": "flux"}
 
 
 class Previewer:
@@ -34,7 +73,7 @@ class Previewer:
     def __init__(self, family: str, channels: int, decode):
         import torch
 
-        known = FACTORS.get("sd15" if family == "sd21" else family)
+        known = FACTORS.get(_SAME_LATENTS.get(family, family))
         self.map = torch.tensor(known) if known and len(known) == channels + 1 else None
         self._decode = decode
         self._due = 0.0
@@ -43,12 +82,12 @@ class Previewer:
         """A new task: the first preview may come at once."""
         self._due = 0.0
 
-    def jpeg(self, scheduler, watched) -> bytes:
+    def jpeg(self, scheduler, watched, unpack=lambda latents: latents) -> bytes:
         """A JPEG of the first picture as the model now foresees it; empty when it is too early for another one."""
         begun = time.monotonic()
         if begun < self._due or watched is None:
             return b""
-        latent = foreseen(scheduler, *watched)[:1]
+        latent = unpack(foreseen(scheduler, *watched)[:1])
         data = _jpeg(self._pixels(latent))
         cost = time.monotonic() - begun
         self._due = time.monotonic() + max(EVERY_S, 15 * cost)  # never more than a fifteenth of the time
@@ -92,6 +131,8 @@ class Watch:
 
 def foreseen(scheduler, output, timestep, sample):
     """The clean latents that the model predicts at this step (x0), from its noise or velocity prediction."""
+    if "FlowMatch" in type(scheduler).__name__:
+        return sample - float(timestep) / scheduler.config.num_train_timesteps * output
     alphas = scheduler.alphas_cumprod
     index = min(max(int(round(float(timestep))), 0), len(alphas) - 1)
     alpha = float(alphas[index])

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from reverie.additions import word
+from reverie.families import FAMILIES
 
 STRONGER = 1.1
 NEAR = 20  # tokens before a chunk's end, within which it is rather broken at a comma
-CHUNKED = frozenset({"sd15", "sd21", "sdxl"})  # other families were never shown more than one chunk
 _PART = re.compile(r"\\[()\[\]\\]|[(\[\])]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|\bBREAK\b|[^\\()\[\]:B]+|.", re.DOTALL)
 _CLOSES = {")": "(", "]": "["}
 
@@ -139,13 +139,15 @@ def encode(
     """
     import torch
 
+    if FAMILIES[family].flow:
+        return _by_pipeline(pipe, family, prompt, negative, guided)
     readers = _readers(pipe, family, embeddings)
     texts = [prompt, negative] if guided else [prompt]
     read = [[reader.chunks(text) for reader in readers] for text in texts]
     if (
         not embeddings
         and all(map(is_plain, texts))
-        and (family not in CHUNKED or all(len(c) == 1 for text in read for c in text))
+        and (not FAMILIES[family].chunked or all(len(c) == 1 for text in read for c in text))
     ):
         return _plainly(pipe, prompt, negative, guided)
     length = max(len(chunked) for text in read for chunked in text)
@@ -159,15 +161,48 @@ def encode(
 
 def count(pipe, family: str, prompt: str) -> tuple[int, int]:
     """(tokens of the prompt, tokens that the model reads of it)"""
+    row = FAMILIES[family]
+    if row.flow:
+        tokenizer = getattr(pipe, list(row.tokenizers)[-1])
+        tokens = len(tokenizer(plain(prompt), add_special_tokens=False, truncation=False).input_ids)
+        return tokens, min(tokens, longest(pipe, family) - 2)
     reader = _readers(pipe, family, {})[0]
     tokens = sum(map(len, chunks(parse(prompt), reader.ids, 10**6, -1)))
-    return tokens, tokens if family in CHUNKED else min(tokens, reader.limit)
+    return tokens, tokens if row.chunked else min(tokens, reader.limit)
+
+
+def longest(pipe, family: str) -> int:
+    """Tokens that the longest text encoder of a flow model reads, with its own marks."""
+    words = FAMILIES[family].words
+    return 256 if family == "flux" and not pipe.transformer.config.guidance_embeds else words  # schnell was taught with 256
+
+
+def plain(prompt: str) -> str:
+    """The prompt without the marks of weights, for models that read sentences and no weights."""
+    return " ".join("".join(" " if piece.breaks else piece.text for piece in parse(prompt)).split())
+
+
+def _by_pipeline(pipe, family: str, prompt: str, negative: str, guided: bool) -> dict[str, Any]:
+    import torch
+
+    names = {
+        "flux": ("prompt_embeds", "pooled_prompt_embeds"),
+        "sd3": ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
+        "zimage": ("prompt_embeds", "negative_prompt_embeds"),
+    }[family]
+    guides = {"negative_prompt": plain(negative), "do_classifier_free_guidance": guided} if family != "flux" else {}
+    others = {f"prompt_{number}": None for number in (2, 3)} if family == "sd3" else {}
+    with torch.inference_mode():
+        values = pipe.encode_prompt(
+            prompt=plain(prompt), device=pipe._execution_device, max_sequence_length=longest(pipe, family), **others, **guides
+        )
+    return {name: value for name, value in zip(names, values) if value is not None and len(value)}
 
 
 def _readers(pipe, family: str, embeddings: dict[str, dict[int, Any]]) -> list[_Reader]:
     return [
         _Reader(pipe, suffix, family, embeddings)
-        for suffix in ("", "_2")
+        for suffix in ("", "_2")  # the refiner has the second alone
         if getattr(pipe, f"text_encoder{suffix}", None) is not None
     ]
 
@@ -202,6 +237,7 @@ class _Reader:
     def __init__(self, pipe, suffix: str, family: str, embeddings: dict[str, dict[int, Any]]):
         self.tokenizer, self.encoder = getattr(pipe, f"tokenizer{suffix}"), getattr(pipe, f"text_encoder{suffix}")
         self.device, self.family = pipe._execution_device, family
+        self._is_xl = family.startswith("sdxl")
         width = self.encoder.config.hidden_size
         self.rows = {name: rows[width] for name, rows in embeddings.items()}
         self.limit = min(self.tokenizer.model_max_length, self.encoder.config.max_position_embeddings) - 2
@@ -212,7 +248,7 @@ class _Reader:
     def chunks(self, text: str) -> list[list[Token]]:
         comma = (self.ids(",") or [-1])[-1]
         found = chunks(parse(text), self.ids, self.limit, comma, {name: len(rows) for name, rows in self.rows.items()})
-        return found if self.family in CHUNKED else found[:1]
+        return found if FAMILIES[self.family].chunked else found[:1]
 
     def embed(self, chunked: list[list[Token]]):
         """(weighted states of all chunks in a row, pooled state of the first or None)."""
@@ -227,7 +263,7 @@ class _Reader:
         weights = [[1.0, *(t.weight for t in c), 1.0] + [1.0] * (self.limit - len(c)) for c in chunked]
         ids = torch.tensor(rows, device=self.device)
         with self._standing_in(chunked):
-            if self.family == "sdxl":
+            if self._is_xl:
                 result = self.encoder(ids, output_hidden_states=True)
                 states, pooled = result.hidden_states[-2], result[0][:1] if result[0].ndim == 2 else None
             else:
@@ -235,7 +271,7 @@ class _Reader:
         factor = torch.tensor(weights, device=states.device, dtype=states.dtype)[..., None]
         if (factor != 1).any():
             weighted = states * factor
-            if self.family != "sdxl":  # SDXL's second-last states have a mean near zero, which is nothing to keep
+            if not self._is_xl:  # SDXL's second-last states have a mean near zero, which is nothing to keep
                 weighted = weighted * (states.mean(dim=(1, 2), keepdim=True) / weighted.mean(dim=(1, 2), keepdim=True))
             states = weighted
         return states.reshape(1, -1, states.shape[-1]), pooled

@@ -43,6 +43,13 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "lcm": ("LCMScheduler", {}),
 }
 
+# The samplers of models trained by flow matching. Euler is the model's own, with its shift.
+FLOW: dict[str, tuple[str, dict[str, Any]]] = {
+    "euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "euler_a": ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}),
+    "lcm": ("FlowMatchLCMScheduler", {}),
+}
+
 MOST_STEPS = {"lcm": 50}  # what its model was distilled from; other samplers take any number
 
 # Other programs' names, after `_plain`.
@@ -85,6 +92,17 @@ def canonical(name: str) -> str:
     if plain and plain not in TABLE:
         raise BadInput(f"There is no sampler '{name}'.", f"Choose one of: {', '.join(names())}.")
     return plain
+
+
+def build_flow(name: str, own_config: dict[str, Any]):
+    """The scheduler called `name` for a flow model. BadInput if it is not one of the few that such models have."""
+    import diffusers
+
+    name = canonical(name) or "euler"
+    if name not in FLOW:
+        raise BadInput(f"The sampler '{name}' does not fit models like Flux.", f"Choose one of: {', '.join(FLOW)}.")
+    class_name, options = FLOW[name]
+    return getattr(diffusers, class_name).from_config({**own_config, **options})
 
 
 def build(name: str, own_config: dict[str, Any]):

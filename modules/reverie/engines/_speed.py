@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import functools
 
-from reverie.engines import _device
+from reverie.engines import _device, _loading
 
 
 def prepare(pipe, device) -> None:
     """Put the parts into the layout and the number formats that the device is fast with, and keep latents exact."""
-    for part in (pipe.unet, pipe.vae):
+    parts = _loading.denoiser(pipe), pipe.vae
+    for part in parts:
         part.eval().requires_grad_(False)
     if device.kind == "cpu":
-        for part in (pipe.unet, pipe.vae):
+        for part in parts:
             pack(part) if can_pack() else _channels_last(part)
-    _cast_unet(pipe.unet, device.unet, device.kind == "cpu")
+    if getattr(pipe, "unet", None) is not None:
+        _cast_unet(pipe.unet, device.unet, device.kind == "cpu")
     _cast_vae(pipe.vae, device.vae, device.kind == "cpu")
 
 
@@ -103,6 +105,7 @@ def _cast_vae(vae, dtype, last: bool) -> None:
     import torch
 
     encode, decode = vae.encode, vae.decode
+    vae.register_to_config(force_upcast=False)  # SDXL's pipelines would turn its weights into float32 and back for every start picture
     layout = {"memory_format": torch.channels_last} if last else {}
 
     @functools.wraps(encode)

@@ -22,8 +22,8 @@ from typing import Any, Callable
 
 from reverie import additions, errors, models
 from reverie.engines import Picture, Progress, _messages, _schedulers
-from reverie.engines._loading import KINDS
 from reverie.errors import BadInput, Cancelled, WorkerDied
+from reverie.families import FAMILIES, KINDS
 from reverie.types import Task
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class DiffusersEngine:
         return {
             "name": "diffusers",
             "kinds": list(KINDS),
-            "families": ["pocket", "sd15", "sd21", "sdxl"],
+            "families": list(FAMILIES),
             "samplers": _schedulers.names(),
             "previews": True,
             "batches": True,

@@ -89,16 +89,18 @@ class Worker:
     def _load_for(self, task, head: dict):
         """Plan first, so that what cannot fit is refused before anything is allocated; then load if need be."""
         from reverie.engines import _device, _loading, _painting, _plan
+        from reverie.families import FAMILIES
         from reverie.models import Model
 
         model = Model(**{**head["model"], "path": Path(head["model"]["path"])})
+        device = self.device.of(FAMILIES[model.family].flow)
         assets = Path(head["assets"])
         vae = next((addition for addition in head["additions"] if addition["kind"] == "vae"), None)
         fingerprint = (head["fingerprint"], vae and vae["fingerprint"])
         same = self.loaded is not None and self.loaded_print == fingerprint
         if not same:
             self._unload()
-        shape = self.loaded.shape if same else _loading.shape_of(model, self.device, assets)
+        shape = self.loaded.shape if same else _loading.shape_of(model, device, assets)
         free = _device.free_bytes(self.device)
         if self.options.get("memory_gb"):
             free = min(free, int(self.options["memory_gb"] * _plan.GIB))
@@ -119,7 +121,7 @@ class Worker:
         if not same:
             self.send({"type": "progress", "id": self.job, "fraction": 0.0, "note": f"loading {model.title}"}, b"")
             path = vae and Path(vae["path"])
-            self.loaded = _painting.load(model, self.device, shape, assets, plan, self.cancelled, path)
+            self.loaded = _painting.load(model, device, shape, assets, plan, self.cancelled, path)
             self.loaded_print = fingerprint
         else:
             self.loaded.model = model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 from reverie.settings import config
 
 CLIP_LIMIT = 75  # 77 with the marks of beginning and end
+QWEN_MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")  # the first of its marks, in their places
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,34 @@ def clip_vocabulary(merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]
     """OpenAI's CLIP tokenizer from its merges: (vocabulary, merges). The one follows from the other: each byte as a
     printable letter in the order of OpenAI's `bytes_to_unicode`, the same at a word's end, the merges, the two marks.
     """
-    pairs = _pairs(merges)
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [*map(chr, printable), *(chr(256 + index) for index in range(256 - len(printable)))]
+    pairs, letters = _pairs(merges), _byte_letters()
     words = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, pairs)]
     return {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}, pairs
 
 
+def qwen_vocabulary(merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Qwen's tokenizer (the second and the third generation have the same) from its merges: (vocabulary, merges)."""
+    pairs = _pairs(merges)
+    words = [*_byte_letters(), *map("".join, pairs)]
+    return {word: index for index, word in enumerate([*words, *QWEN_MARKS])}, pairs
+
+
+def t5(path: Path):
+    """The tokenizer of T5 1.1, as the `tokenizers` library has it."""
+    from tokenizers import Tokenizer
+
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return Tokenizer.from_str(file.read())
+
+
+def _byte_letters() -> list[str]:
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [*map(chr, printable), *(chr(256 + index) for index in range(256 - len(printable)))]
+
+
 def _pairs(path: Path) -> list[tuple[str, str]]:
-    lines = path.read_text("utf-8").splitlines()
+    data = path.read_bytes()
+    lines = (gzip.decompress(data) if path.suffix == ".gz" else data).decode().splitlines()
     return [tuple(line.split()) for line in lines if len(line.split()) == 2 and not line.startswith("#version")]
 
 
