@@ -152,7 +152,8 @@ def small_assets(root: Path) -> Path:
         for part, config in configs(family, changes).items():
             (path,) = (target / part).glob("*.json")
             path.write_text(json.dumps(config))
-    shutil.copytree(ROOT / "assets" / "configs" / "clip", root / "assets" / "configs" / "clip")
+    for tokenizer in ("clip", "t5", "qwen"):
+        shutil.copytree(ROOT / "assets" / "configs" / tokenizer, root / "assets" / "configs" / tokenizer)
     return root / "assets"
 
 

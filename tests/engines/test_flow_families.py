@@ -1,0 +1,186 @@
+"""Flux, SD3.5 and Z-Image: small random models of the real architectures, through the code that loads the real ones."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import small
+import small_flow
+from contract import Heard, difference, never
+
+from reverie import models
+from reverie.engines import open_engine
+from reverie.errors import BadInput, EngineFailed, ModelMissing
+from reverie.settings import Settings
+from reverie.types import Task
+
+QUIET = lambda progress: None
+FOLDERS = ["schnell", "dev", "large", "medium", "z"]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Settings:
+    """Folders of each family, single files that hold everything, and denoisers alone with their parts beside them."""
+    root = tmp_path_factory.mktemp("flow")
+    settings = Settings(root=root, storage=root / "storage")
+    small.small_assets(root)
+    folders, files = settings.models / "diffusers", settings.models / "checkpoints"
+    small_flow.flux(folders / "dev")
+    small_flow.flux(folders / "schnell", variant="flux-schnell")
+    small_flow.sd3(folders / "large")
+    small_flow.sd3(folders / "medium", variant="sd35-medium")
+    small_flow.zimage(folders / "z")
+    small_flow.single_file(folders / "medium", files / "medium-file.safetensors", "sd3", tuple(small_flow.PREFIXES["sd3"]))
+    small_flow.single_file(folders / "z", files / "z-file.safetensors", "zimage", tuple(small_flow.PREFIXES["zimage"]))
+    alone, beside = settings.models / "diffusion_models", settings.models / "text_encoders"
+    small_flow.single_file(folders / "z", alone / "z-alone.safetensors", "zimage")
+    small_flow.single_file(folders / "z", beside / "some_qwen.safetensors", "zimage", ("text_encoder",))
+    small_flow.single_file(folders / "z", settings.models / "vae" / "ae.safetensors", "zimage", ("vae",))
+    return settings
+
+
+@pytest.fixture(scope="module")
+def engine(house):
+    engine = open_engine("diffusers", house, device="cpu", dtype="float32")
+    yield engine
+    engine.close()
+
+
+def a_task(**changes) -> Task:
+    values = dict(prompt="a red house at dawn", model="z", width=64, height=48, steps=2, seed=5, cfg=1.0)
+    return Task(**{**values, **changes})
+
+
+def draw(engine, *inputs, **changes):
+    return engine.run(a_task(**changes), list(inputs), QUIET, never)[0].image
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_each_family_draws_pictures_of_their_own_seed(engine, name):
+    heard = Heard()
+    pictures = engine.run(a_task(model=name, count=2, steps=3), [], heard, never)
+    assert [p.image.size for p in pictures] == [(64, 48)] * 2 and difference(pictures[0].image, pictures[1].image) > 1
+    assert difference(pictures[1].image, draw(engine, model=name, steps=3, seed=6)) < 1.5
+    preview = Image.open(io.BytesIO(next(p.preview for p in heard.all if p.preview)))
+    assert preview.size == (256, 192) and np.asarray(preview).std() > 1
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_each_family_paints_over_a_picture_and_into_one(engine, name, tmp_path):
+    start, mask = tmp_path / "start.png", tmp_path / "mask.png"
+    Image.new("RGB", (64, 48), (200, 40, 40)).save(start)
+    Image.new("L", (64, 48), 0).save(mask)
+    near, far = (draw(engine, start, model=name, kind="img2img", denoise=denoise, steps=4) for denoise in (0.3, 1.0))
+    assert near.size == (64, 48) and difference(near, far) > 0.5
+    assert draw(engine, start, mask, model=name, kind="inpaint").size == (64, 48)
+
+
+@pytest.mark.parametrize("name", ["dev", "large", "z"])
+def test_the_prompt_and_the_guidance_matter(engine, name):
+    plain, other, guided = (draw(engine, model=name, **how) for how in ({}, {"prompt": "two boats"}, {"cfg": 6.0}))
+    assert difference(plain, other) > 0 and difference(plain, guided) > 0
+
+
+@pytest.mark.parametrize("folder, file", [("medium", "medium-file"), ("z", "z-file"), ("z", "z-alone")])
+def test_a_single_file_draws_what_its_folder_draws(engine, folder, file):
+    assert difference(draw(engine, model=folder), draw(engine, model=file)) < 1
+
+
+def test_flux_as_a_single_file_with_eight_bit_weights_and_its_parts_beside_it(house, engine, tmp_path):
+    wide = small_flow.flux(tmp_path / "wide", variant="flux-schnell", narrow=False)
+    beside = house.models / "text_encoders"
+    small_flow.single_file(wide, house.models / "diffusion_models" / "flux1-small.safetensors", "flux", eight_bits=True)
+    small_flow.single_file(wide, beside / "clip_l.safetensors", "flux", ("text_encoder",))
+    small_flow.single_file(wide, beside / "t5_eight.safetensors", "flux", ("text_encoder_2",), eight_bits=True)
+    found = models.find("flux1-small", house)
+    assert (found.family, found.variant, found.steps) == ("flux", "flux-schnell", 4)
+    assert {part: file.split("/")[-1] for part, file, _ in found.parts} == {
+        "text_encoder": "clip_l.safetensors", "text_encoder_2": "t5_eight.safetensors", "vae": "ae.safetensors",
+    }  # fmt: skip
+    (house.models / "diffusers" / "wide").symlink_to(wide)
+    small_flow.single_file(wide, house.models / "vae" / "ae.safetensors", "flux", ("vae",))
+    assert difference(draw(engine, model="wide", steps=1), draw(engine, model="flux1-small", steps=1)) < 3
+
+
+def test_a_denoiser_without_its_parts_says_which_file_to_get_and_where_to_put_it(house, tmp_path):
+    lonely = Settings(root=house.root, storage=tmp_path / "storage")
+    folder = house.models / "diffusers" / "z"
+    file = small_flow.single_file(folder, lonely.models / "diffusion_models" / "z-alone.safetensors", "zimage")
+    with pytest.raises(ModelMissing, match=r"qwen_3_4b.*text_encoders"):
+        models.find("z-alone", lonely)
+    small_flow.single_file(folder, lonely.models / "text_encoders" / "q.safetensors", "zimage", ("text_encoder",))
+    with pytest.raises(ModelMissing, match=r"no VAE.*ae\.safetensors into .*vae"):
+        models.find("z-alone", lonely)
+    assert "z-alone" in [model.id for model in models.all(lonely)] and file.is_file()
+
+
+def test_another_text_encoder_beside_a_file_makes_another_picture_of_it(house, tmp_path):
+    house = Settings(root=house.root, storage=tmp_path / "storage")
+    small_flow.zimage(tmp_path / "one")
+    small_flow.zimage(tmp_path / "two", seed=1)
+    small_flow.single_file(tmp_path / "one", house.models / "diffusion_models" / "z.safetensors", "zimage")
+    small_flow.single_file(tmp_path / "one", house.models / "vae" / "ae.safetensors", "zimage", ("vae",))
+    prints = []
+    for name in ("one", "two"):
+        small_flow.single_file(tmp_path / name, house.models / "text_encoders" / "q.safetensors", "zimage", ("text_encoder",))
+        prints.append(models.fingerprint(models.find("z", house)))
+    assert prints[0] != prints[1]
+
+
+def test_sd3_draws_without_its_largest_text_encoder(house, engine):
+    parts = tuple(part for part in small_flow.PREFIXES["sd3"] if part != "text_encoder_3")
+    folder, file = house.models / "diffusers" / "large", house.models / "checkpoints" / "no-t5.safetensors"
+    small_flow.single_file(folder, file, "sd3", parts)
+    assert models.find("no-t5", house).family == "sd3" and draw(engine, model="no-t5").size == (64, 48)
+
+
+def test_a_text_encoder_with_weights_missing_is_refused(house, engine):
+    from safetensors.torch import load_file, save_file
+
+    file = house.models / "checkpoints" / "holes.safetensors"
+    tensors = load_file(house.models / "checkpoints" / "z-file.safetensors")
+    tensors.pop("text_encoders.qwen3_4b.transformer.model.layers.1.mlp.up_proj.weight")
+    save_file(tensors, file)
+    with pytest.raises(EngineFailed, match="lacks weights of the text encoder.*up_proj"):
+        draw(engine, model="holes")
+    file.unlink()
+
+
+def test_a_sampler_of_other_families_is_refused(engine):
+    with pytest.raises(BadInput, match="euler"):
+        draw(engine, sampler="dpmpp_2m_karras")
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler_a", "lcm"])
+@pytest.mark.parametrize("name", ["dev", "medium", "z"])
+def test_their_own_samplers_draw(engine, name, sampler):
+    assert draw(engine, model=name, sampler=sampler).size == (64, 48)
+
+
+def test_flux_says_that_it_reads_no_negative_prompt_and_z_image_reads_it(engine):
+    heard = Heard()
+    engine.run(a_task(model="dev", negative="a boat"), [], heard, never)
+    assert any("no negative prompt" in p.note for p in heard.all)
+    with_it, without = (draw(engine, cfg=4.0, negative=text) for text in ("a blue boat", ""))
+    assert difference(with_it, without) > 0
+
+
+def test_marks_of_weights_are_not_read_as_words(engine):
+    assert difference(draw(engine, prompt="a (red:1.3) house"), draw(engine, prompt="a red house")) == 0
+
+
+def test_a_prompt_longer_than_the_text_encoder_says_so(engine):
+    heard = Heard()
+    engine.run(a_task(prompt="a red house " * 200), [], heard, never)
+    assert any("600 tokens, the model reads the first 510" in p.note for p in heard.all)
+
+
+def test_the_families_are_told_from_folders_and_files(house):
+    found = {model.id: (model.family, model.variant) for model in models.all(house) if model.here}
+    assert found["dev"] == ("flux", "") and found["schnell"] == ("flux", "flux-schnell")
+    assert found["large"] == ("sd3", "sd3-medium")  # as small as that one
+    assert found["medium-file"] == ("sd3", "sd35-medium") and found["z-alone"] == ("zimage", "")
