@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from reverie import additions, models, recipes, settings
 from reverie.errors import BadInput, ModelMissing
+from reverie.families import FAMILIES
 from reverie.models import Model
 from reverie.pipelines import generate
 from reverie.pipelines._run import sampling, words
@@ -324,7 +325,7 @@ def test_every_row_of_a_lora_is_whole():
         assert (
             row["title"]
             and row["url"].startswith("https://")
-            and row["family"] in additions.TITLES
+            and row["family"] in FAMILIES
             and row["licence"]
             and row["note"]
         ), name

@@ -17,26 +17,20 @@ from typing import Any, Iterable
 from reverie import checkpoints, models
 from reverie import settings as settings_module
 from reverie.errors import BadInput, ModelMissing
+from reverie.families import FAMILIES
 from reverie.models import Model
 from reverie.types import MAX_WEIGHT, Task
 
 # kind → (its folder in storage/models, its name for people)
 KINDS = {"lora": ("loras", "LoRA"), "embedding": ("embeddings", "embedding"), "vae": ("vae", "VAE")}
-TITLES = {"sd15": "SD1.5", "sd21": "SD2.1", "sdxl": "SDXL", "pocket": "pocket"}
 
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)(?::([^:<>]*))?((?::[^<>]*)?)>")
 _WIDTHS = {768: "sd15", 1024: "sd21", 2048: "sdxl"}  # of the prompt, as the UNet's cross-attention sees it
 _DOWN = re.compile(r"lora_down|lora[._]down|lora_A")
 
-# Tensor names that only a LoRA of some other kind of model has: (substring, whose it is).
+# Tensor names that only a LoRA of a kind of model has that cannot be drawn with here: (substring, whose it is).
 _FOREIGN = (
-    ("double_blocks", "Flux"),
-    ("single_transformer_blocks", "Flux"),
-    ("joint_blocks", "SD3"),
-    ("transformer_blocks.0.attn.", "Flux or SD3"),
-    ("lora_te3", "SD3"),
     ("diffusion_model.blocks.", "Wan"),
-    ("noise_refiner", "Z-Image"),
     ("lora_prior", "Stable Cascade"),
 )
 # Tensor names of relatives of LoRA that cannot be put on a model here.
@@ -56,6 +50,9 @@ _STATED = (
     ("sd_v1", "sd15"),
     ("stable-diffusion-v2", "sd21"),
     ("sd_v2", "sd21"),
+    ("flux", "flux"),
+    ("stable-diffusion-3", "sd3"),
+    ("sd3", "sd3"),
 )
 
 
@@ -201,21 +198,40 @@ def _check_lora(lora: Addition, model: Model, settings) -> None:
         raise BadInput(
             f"{lora.called} is not a LoRA.", f"Look at what {lora.path} is, and put it into the folder of its kind."
         )
-    width = next(
-        (
-            entry["shape"][1]
-            for name, entry in entries.items()
-            if "attn2" in name and "to_k" in name and _DOWN.search(name)
-        ),
-        0,
-    )
+    signed = {name for name, row in FAMILIES.items() if any(sign in joined for sign in row.lora_signs)}
+    if signed or FAMILIES[model.family].flow:
+        _check_transformer_lora(lora, model, settings, signed, entries)
+        return
+    width = _width(entries, r"attn2.*to_k")
     if width:
         if width != models.config_of(model, "unet", settings.assets).get("cross_attention_dim"):
-            raise _not_for(lora, TITLES.get(_WIDTHS.get(width, ""), f"models with prompts {width} numbers wide"), model)
+            raise _not_for(lora, _title(_WIDTHS.get(width, "")) or f"models with prompts {width} numbers wide", model)
         return
     family = "sdxl" if re.search(r"lora_te2|text_encoder_2\.", joined) else _stated(entries.get("__metadata__", {}))
-    if family and family != model.family:
-        raise _not_for(lora, TITLES[family], model)
+    if family and family != model.family.removesuffix("-refiner"):
+        raise _not_for(lora, _title(family), model)
+
+
+def _check_transformer_lora(lora: Addition, model: Model, settings, signed: set[str], entries: dict[str, Any]) -> None:
+    """`signed`: the families whose names its tensors have. Flux and SD3 share some; then its width tells."""
+    if model.family not in signed:
+        stated = _stated(entries.get("__metadata__", {})) or _WIDTHS.get(_width(entries, r"attn2.*to_k"), "")
+        raise _not_for(lora, " or ".join(_title(name) for name in sorted(signed)) or _title(stated) or "another kind of model", model)
+    main = models.config_of(model, "transformer", settings.assets)
+    own = main.get("dim") or main["num_attention_heads"] * main["attention_head_dim"]
+    width = _width(entries, r"attn.*to_[qk]\b|attn_qkv|attn\.qkv|attention.*to_[qk]")
+    if width and width != own:
+        raise _not_for(lora, f"models {width} numbers wide", model)
+
+
+def _width(entries: dict[str, Any], module: str) -> int:
+    """How wide the model is, at the first module of such a name, for which this LoRA was made; 0 if it has none."""
+    names = (name for name in entries if _DOWN.search(name) and re.search(module, name))
+    return next((entries[name]["shape"][1] for name in names), 0)
+
+
+def _title(family: str) -> str:
+    return FAMILIES[family].title if family in FAMILIES else ""
 
 
 def _stated(metadata: dict[str, Any]) -> str:
@@ -224,13 +240,15 @@ def _stated(metadata: dict[str, Any]) -> str:
 
 
 def _check_embedding(embedding: Addition, model: Model, settings) -> None:
+    if FAMILIES[model.family].flow:
+        raise BadInput(f"{_title(model.family)} reads no embeddings, and the prompt names '{embedding.name}'.", "Leave that word out.")
     entries = {name: entry for name, entry in checkpoints.header(embedding.path).items() if name != "__metadata__"}
     widths = {entry["shape"][-1] for entry in entries.values() if entry["shape"]}
-    parts = ("text_encoder", "text_encoder_2")[: 1 + (model.family == "sdxl")]
+    parts = FAMILIES[model.family].encoders
     fitting = {models.config_of(model, part, settings.assets).get("hidden_size") for part in parts}
     if widths != fitting:
         title = (
-            "SDXL" if len(widths) == 2 else TITLES.get(_WIDTHS.get(max(widths, default=0), ""), "another kind of model")
+            "SDXL" if len(widths) == 2 else _title(_WIDTHS.get(max(widths, default=0), "")) or "another kind of model"
         )
         raise _not_for(embedding, title, model)
 
@@ -257,7 +275,7 @@ def _check_vae(vae: Addition, model: Model, settings) -> None:
         )
     family = _stated(entries.get("__metadata__", {}))
     if kernel[1] != own.get("latent_channels", 4) or family and family != model.family:
-        raise _not_for(vae, TITLES.get(family, f"models with {kernel[1]} latent channels"), model)
+        raise _not_for(vae, _title(family) or f"models with {kernel[1]} latent channels", model)
 
 
 def _scale(config: dict[str, Any]) -> float:
@@ -269,7 +287,7 @@ _CHECKS = {"lora": _check_lora, "embedding": _check_embedding, "vae": _check_vae
 
 
 def _not_for(addition: Addition, title: str, model: Model) -> BadInput:
-    own = TITLES.get(model.family, model.family)
+    own = _title(model.family)
     kind = KINDS[addition.kind][1]
     return BadInput(
         f"{addition.called} is made for {title}, and model '{model.id}' is {own}.",

@@ -383,7 +383,7 @@ def lora(model: Path, target: Path, merged: Path | None = None, weight=1.0, styl
     is_sdxl, tensors = (model / "text_encoder_2").is_dir(), {}
     if merged:
         shutil.copytree(model, merged)
-    for part in ("unet", "text_encoder", "text_encoder_2"):
+    for part in ("unet", "transformer", "text_encoder", "text_encoder_2"):
         for path in sorted((model / part).glob("*.safetensors")):
             state = load_file(path)
             wanted = [name.removesuffix(".weight") for name in state if _has_lora(name)]

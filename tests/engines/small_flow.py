@@ -75,8 +75,7 @@ def _build(family: str, variant: str, folder: Path, seed: int, changes: dict | N
             transformer = kind.from_config(main).to(torch.bfloat16).to_empty(device="cpu")
     else:
         transformer = kind.from_config(main)
-    for weight in transformer.parameters():  # some begin as zeros, and would hide what is mixed up
-        weight.data.normal_(0, 0.02).add_(float(weight.ndim == 1))
+    _fill(transformer)
     pipe = getattr(diffusers, row.pipelines[0])(
         transformer=transformer,
         vae=diffusers.AutoencoderKL.from_config(config["vae"]),
@@ -85,6 +84,17 @@ def _build(family: str, variant: str, folder: Path, seed: int, changes: dict | N
         **_tokenizers.of(family, small.ROOT / "assets"),
     )
     return small._save(pipe, folder)
+
+
+def _fill(transformer) -> None:
+    """Random numbers, also where a new model has zeros, which would hide what is mixed up. One row of them, begun elsewhere
+    for each weight: half a thousand million numbers would take a minute to draw."""
+    import torch
+
+    row = 0.02 * torch.randn(1 << 20).to(torch.bfloat16)
+    for index, weight in enumerate(transformer.parameters()):
+        turned = row.roll(-index * 7919)
+        weight.data.copy_(turned.repeat(-(-weight.numel() // len(row)))[: weight.numel()].view_as(weight)).add_(float(weight.ndim == 1))
 
 
 # --------------------------------------------------------------------------------------- the original layout of files

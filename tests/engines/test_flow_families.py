@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import small
@@ -13,11 +14,12 @@ import small_flow
 from contract import Heard, difference, never
 
 from reverie import models
-from reverie.engines import open_engine
+from reverie.engines import _device, _loading, open_engine
 from reverie.errors import BadInput, EngineFailed, ModelMissing
 from reverie.settings import Settings
 from reverie.types import Task
 
+DEVICE = _device.Device("cpu", "cpu", torch.bfloat16, torch.float32, torch.bfloat16)
 QUIET = lambda progress: None
 FOLDERS = ["schnell", "dev", "large", "medium", "z"]
 
@@ -101,9 +103,42 @@ def test_flux_as_a_single_file_with_eight_bit_weights_and_its_parts_beside_it(ho
     assert {part: file.split("/")[-1] for part, file, _ in found.parts} == {
         "text_encoder": "clip_l.safetensors", "text_encoder_2": "t5_eight.safetensors", "vae": "ae.safetensors",
     }  # fmt: skip
-    (house.models / "diffusers" / "wide").symlink_to(wide)
-    small_flow.single_file(wide, house.models / "vae" / "ae.safetensors", "flux", ("vae",))
-    assert difference(draw(engine, model="wide", steps=1), draw(engine, model="flux1-small", steps=1)) < 3
+    _same_weights(_loading.load(found, DEVICE, house.assets), wide)
+
+
+def _same_weights(pipe, folder) -> None:
+    """The parts have the numbers of the folder, as exactly as eight bits can."""
+    from safetensors.torch import load_file
+
+    for part in ("transformer", "text_encoder", "text_encoder_2"):
+        (file,) = (folder / part).glob("*.safetensors")
+        loaded, expected = getattr(pipe, part).state_dict(), load_file(file)
+        for name, tensor in expected.items():
+            assert (loaded[name].float() - tensor.float()).abs().max() <= 0.04 * tensor.float().abs().max(), name
+
+
+@pytest.mark.parametrize("name", ["dev", "medium", "z"])
+def test_a_lora_does_what_its_numbers_in_the_weights_would_do_and_leaves_no_trace(house, engine, name):
+    folders = house.models / "diffusers"
+    small.lora(folders / name, house.models / "loras" / f"for-{name}.safetensors", folders / f"{name}-merged", weight=0.8, style="peft")
+    plain, merged = draw(engine, model=name), draw(engine, model=f"{name}-merged")
+    worn = draw(engine, model=name, loras=((f"for-{name}", 0.8),))
+    assert difference(plain, merged) > 1 and difference(worn, merged) < 0.7
+    assert difference(plain, draw(engine, model=name)) == 0
+
+
+@pytest.mark.parametrize("lora, model", [("for-dev", "z"), ("for-z", "medium"), ("for-medium", "dev")])
+def test_a_lora_of_another_family_is_refused(house, engine, lora, model):
+    if not (house.models / "loras" / f"{lora}.safetensors").is_file():
+        small.lora(house.models / "diffusers" / lora[4:], house.models / "loras" / f"{lora}.safetensors", style="peft")
+    with pytest.raises(BadInput, match=f"'{lora}' is made for .*, and model '{model}' is "):
+        draw(engine, model=model, loras=((lora, 1.0),))
+
+
+def test_an_embedding_is_refused_where_none_is_read(house, engine):
+    small.embedding(small.sd15(house.root / "fifteen"), house.models / "embeddings" / "moonlit.safetensors", "red house")
+    with pytest.raises(BadInput, match="Z-Image reads no embeddings.*'moonlit'"):
+        draw(engine, embeddings=("moonlit",))
 
 
 def test_a_denoiser_without_its_parts_says_which_file_to_get_and_where_to_put_it(house, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reverie.engines import _painting
+from reverie.engines import _loading, _painting
 from reverie.errors import EngineFailed
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError)
@@ -51,7 +51,7 @@ def _wear(loaded, loras: list[dict[str, Any]]) -> None:
                 f"LoRA '{lora['name']}' has nothing that fits model '{loaded.model.id}'.", "Choose another LoRA."
             )
     pipe.set_adapters([f"lora_{index}" for index in range(len(loras))], [lora["weight"] for lora in loras])
-    pipe.unet.to(loaded.device.unet)  # files come in any number format
+    _loading.denoiser(pipe).to(loaded.device.unet)  # files come in any number format
 
 
 def _rows(embedding: dict[str, Any]) -> dict[int, Any]:

@@ -44,7 +44,9 @@ def _qwen(configs: Path):
     from transformers import Qwen2Tokenizer
 
     vocab, merges = tokens.qwen_vocabulary(configs / "qwen" / "merges.txt.gz")
-    return Qwen2Tokenizer(vocab=vocab, merges=merges, model_max_length=131072, chat_template=_CHAT)
+    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=merges, model_max_length=131072, chat_template=_CHAT)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(tokens.QWEN_MARKS[1:])})
+    return tokenizer
 
 
 # "clip!" is open_clip's: the same tokens, filled up with the token 0 ("!").

@@ -54,10 +54,10 @@ def compose(shot: Shot, family: str = "sdxl", style: str = DEFAULT_STYLE, max_to
     rules = config("prompts")["families"].get(family)
     if rules is None:
         raise BadInput(f"There are no prompts for the family '{family}'.", f"Known are: {', '.join(families())}.")
-    slots = _slots(shot, rules, look.get(family) or look["default"])
+    slots = _slots(shot, rules, look.get("flux" if rules.get("style_first") else family) or look["default"])
     limit = max_tokens or rules["max_tokens"]
     kept, dropped = _fit(slots, rules, limit, count)
-    negative = _unique([*_parts(look["negative"]), *rules["negative"]])
+    negative = [] if rules["negative"] is None else _unique([*_parts(look["negative"]), *rules["negative"]])
     return Prompt(kept, _fit_list(negative, limit, count), tuple(dropped), count(kept), limit, count_tokens is None)
 
 
@@ -112,7 +112,7 @@ def _slots(shot: Shot, rules: dict, style: str) -> dict[str, list[str]]:
         "action": [shot.action] if shot.action else [], "company": company, "place": _parts(shot.setting),
         "thing": things[:config("prompts")["most_things"]], "time": [shot.time_phrase],
         "weather": [weather] if weather else [], "mood": [rules["mood"].format(shot.mood)],
-        "style": _parts(style), "quality": rules["quality"], **inside}
+        "style": [style] if rules.get("style_first") else _parts(style), "quality": rules["quality"], **inside}
 
 
 _MORE = {"a man": "men", "a woman": "women", "a child": "children"}
@@ -133,7 +133,7 @@ def _company(phrases: list[str], actor: list[str]) -> list[str]:
 def _fit(slots: dict[str, list[str]], rules: dict, most: int, count) -> tuple[str, list[str]]:
     """The phrases in their order, without the least important ones that are too many."""
     dropped: list[str] = []
-    while count(text := _joined(slots, rules["order"])) > most:
+    while count(text := _joined(slots, rules)) > most:
         slot = next((s for s in reversed(rules["keep"]) if slots.get(s) and (s != "subject" or len(slots[s]) > 1)
                      and not (s in ("place", "style", "thing") and len(slots[s]) == 1 and _others(slots, rules, s))), None)
         if slot is None:
@@ -148,8 +148,12 @@ def _others(slots, rules, slot: str) -> bool:
     return any(len(slots.get(s, ())) > (s in ("place", "style", "thing")) for s in rules["keep"] if s not in (slot, "subject"))
 
 
-def _joined(slots, order) -> str:
-    return ", ".join(_unique([phrase for slot in order for phrase in slots.get(slot, ())]))
+def _joined(slots, rules: dict) -> str:
+    text = ", ".join(_unique([phrase for slot in rules["order"] for phrase in slots.get(slot, ())]))
+    if not rules.get("style_first"):
+        return text
+    sentences = [*slots.get("style", ()), text[:1].upper() + text[1:]]
+    return " ".join(f"{sentence.rstrip('.')}." for sentence in sentences if sentence)
 
 
 def _shorten(text: str, most: int, count) -> str:

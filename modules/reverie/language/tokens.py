@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from reverie.families import FAMILIES, Family
 from reverie.settings import config
 
 CLIP_LIMIT = 75  # 77 with the marks of beginning and end
+QWEN_FRAME = 16  # more tokens than a chat model is given around a person's words
 QWEN_MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")  # the first of its marks, in their places
 
 
@@ -30,6 +32,9 @@ def counter(model: Path | None, family: str, assets: Path) -> Counter | None:
 
     Of several tokenizers (SDXL has two) the one that makes most counts. Loads no torch and no transformers.
     """
+    row = FAMILIES.get(family)
+    if row and row.flow:
+        return _longest(model, row, assets)
     folders = sorted(model.glob("tokenizer*")) if model is not None and model.is_dir() else []
     found = [c for folder in folders if (c := _of_folder(folder, model)) is not None]
     if not found and family in config("prompts")["clip"]:
@@ -37,6 +42,19 @@ def counter(model: Path | None, family: str, assets: Path) -> Counter | None:
     if not found:
         return None
     return found[0] if len(found) == 1 else Counter(lambda text: max(c.count(text) for c in found), min(c.limit for c in found))
+
+
+def _longest(model: Path | None, family: Family, assets: Path) -> Counter | None:
+    """The counter of the longest text encoder: the others of such a model read only the beginning, and are meant to."""
+    part, kind = list(family.tokenizers.items())[-1]
+    found = _of_folder(model / part, model) if model is not None and model.is_dir() else None
+    if not found:
+        try:
+            tokenizer = t5(assets / "configs" / "t5" / "tokenizer.json.gz") if kind == "t5" else _qwen(assets / "configs" / "qwen" / "merges.txt.gz")
+        except OSError:
+            return None
+        found = Counter(lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), family.words)
+    return Counter(found.count, min(found.limit, family.words - QWEN_FRAME if kind == "qwen" else family.words - 2))
 
 
 def _of_folder(folder: Path, model: Path) -> Counter | None:
@@ -92,6 +110,21 @@ def qwen_vocabulary(merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]
     return {word: index for index, word in enumerate([*words, *QWEN_MARKS])}, pairs
 
 
+@lru_cache(maxsize=1)
+def _qwen(merges: Path):
+    """Qwen's byte pair encoding with the `tokenizers` library (its split pattern is that of Qwen2Tokenizer in transformers)."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    vocab, pairs = qwen_vocabulary(merges)
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=pairs))
+    tokenizer.normalizer = normalizers.NFC()
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(words), behavior="isolated"),
+                                                       pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    return tokenizer
+
+
+@lru_cache(maxsize=1)
 def t5(path: Path):
     """The tokenizer of T5 1.1, as the `tokenizers` library has it."""
     from tokenizers import Tokenizer
