@@ -184,6 +184,22 @@ def fetch_sentence(model: Model, settings, kind: str = "diffusers") -> str:
     return (", ".join(parts) or f"Put it into {settings.models / 'checkpoints'}") + "."
 
 
+def tiny_vae(model: Model, settings) -> Path | None:
+    """The tiny autoencoder for previews of this model, a folder or a file of `storage/models/vae_approx`; None without one."""
+    name = FAMILIES[model.family].tiny
+    folder = settings.models / "vae_approx"
+    places = [folder / name, folder / f"{name}_decoder.safetensors", folder / f"{name}.safetensors"] if name else []
+    return next((path for path in places if (path / "config.json").is_file() or path.is_file()), None)
+
+
+def check_size(model: Model, width: int, height: int) -> None:
+    """BadInput if the model does not make pictures of that size, in pixels."""
+    step = FAMILIES[model.family].multiple
+    if width % step or height % step:
+        near = "x".join(str(max(step, round(edge / step) * step)) for edge in (width, height))
+        raise BadInput(f"{FAMILIES[model.family].title} makes sizes divisible by {step}, and {width}x{height} is not.", f"The nearest is {near}.")
+
+
 def weight_bytes(model: Model) -> int:
     """Bytes of all tensors in the model's safetensors files as they lie on disk."""
     return sum(file.stat().st_size for file in _files(model.path) if file.suffix == ".safetensors")

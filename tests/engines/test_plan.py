@@ -94,3 +94,21 @@ def test_sdxl_stays_within_a_card_of_ten_gigabytes_and_within_nine():
 def test_a_card_too_small_for_sdxls_largest_part_is_told_so():
     with pytest.raises(OutOfMemory, match="smaller model"):
         sdxl(4)
+
+
+# Flux in bfloat16: 12 billion numbers in the transformer, 4.8 in T5; its largest matrix is a single block's first.
+FLUX = _plan.Shape(
+    weights=int(33.5e9), largest=int(23.8e9), leaf=21504 * 3072 * 2, channels=3072, patch=2, vae_channels=256, vae_item=2, attends=True
+)
+
+
+@pytest.mark.parametrize("free_gb, offload, groups", [(45, False, False), (28, True, False), (16, True, True), (6, True, True)])
+def test_flux_goes_layer_by_layer_onto_a_card_that_cannot_hold_its_transformer(free_gb, offload, groups):
+    found = _plan.plan(FLUX, free=free_gb * GIB, kind="cuda", width=1024, height=1024, count=1, loaded=False)
+    assert (found.offload, found.groups) == (offload, groups) and found.needs < free_gb * GIB
+    assert ("layer by layer" in found.note) == groups
+
+
+def test_a_transformer_needs_a_quarter_of_the_places_of_a_unet_of_its_width():
+    unet = _plan.Shape(weights=0, largest=0, channels=3072, attends=True)
+    assert _plan.unet_bytes(FLUX, 1024, 1024) * 4 == _plan.unet_bytes(unet, 1024, 1024)

@@ -37,9 +37,11 @@ class Loaded:
 
 
 def load(
-    model: Model, device, shape: _plan.Shape, assets: Path, plan: _plan.Plan, cancelled: Callable[[], bool], vae: Path | None
-) -> Loaded:
-    """Load `model` onto `device`, with `vae` if given; `cancelled` is looked at within every step from then on."""
+    model: Model, device, shape: _plan.Shape, assets: Path, plan: _plan.Plan, cancelled: Callable[[], bool], vae: Path | None,
+    tiny: Path | None = None,
+) -> Loaded:  # fmt: skip
+    """Load `model` onto `device`, with `vae` if given, and `tiny` for previews; `cancelled` is looked at within every step
+    from then on."""
     pipe = _loading.load(model, device, assets, vae)
     _speed.prepare(pipe, device)
     if plan.groups:
@@ -49,7 +51,8 @@ def load(
     elif device.kind != "cpu":
         pipe.to(device.name)
     _stop_between_blocks(_loading.denoiser(pipe), cancelled)
-    previewer = _preview.Previewer(model.family, pipe.vae.config.latent_channels, lambda z: decode(pipe, z))
+    channels = pipe.vae.config.latent_channels
+    previewer = _preview.Previewer(model.family, channels, lambda z: decode(pipe, z), _preview.load_tiny(tiny, channels, device))
     return Loaded(model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config), offloaded=plan.offload)
 
 

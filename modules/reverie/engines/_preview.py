@@ -1,12 +1,18 @@
-"""Small pictures while a task runs: latents → RGB by a linear map, which costs nothing beside a step."""
+"""Small pictures while a task runs: latents → RGB by a tiny autoencoder (TAESD) where the model's is here, else by a linear
+map, which costs nothing beside a step."""
 
 from __future__ import annotations
 
 import functools
 import io
+import logging
 import time
+from pathlib import Path
+
+log = logging.getLogger("reverie.worker")
 
 EDGE, EVERY_S = 256, 0.15
+TINY_EDGE = 48  # latent pixels that the tiny autoencoder is given along the longer side: 384 pixels of preview
 
 # Rows are latent channels, columns RGB in -1..1; the last row is the offset. The values that the field uses
 # (found by linear regression over decoded pictures; the same numbers are in ComfyUI and A1111).
@@ -70,12 +76,12 @@ _SAME_LATENTS = {"sd21": "sd15", "sdxl-refiner": "sdxl", "zimage": "flux"}
 class Previewer:
     """Previews of one loaded model. A model without known factors learns its map from the pictures it decodes."""
 
-    def __init__(self, family: str, channels: int, decode):
+    def __init__(self, family: str, channels: int, decode, tiny=None):
         import torch
 
         known = FACTORS.get(_SAME_LATENTS.get(family, family))
         self.map = torch.tensor(known) if known and len(known) == channels + 1 else None
-        self._decode = decode
+        self._decode, self._tiny = decode, tiny
         self._due = 0.0
 
     def start(self) -> None:
@@ -108,10 +114,40 @@ class Previewer:
     def _pixels(self, latent):
         import torch
 
+        if self._tiny is not None:
+            scale = min(1.0, TINY_EDGE / max(latent.shape[-2:]))
+            small = torch.nn.functional.interpolate(latent.float(), scale_factor=scale, mode="area") if scale < 1 else latent
+            with torch.inference_mode():
+                return self._tiny.decode(small.to(self._tiny.device, self._tiny.dtype), return_dict=False)[0][0]
         if self.map is None:
             return self._decode(latent)[0]
         rows = latent[0].float().cpu()
         return torch.einsum("chw,ck->khw", rows, self.map[:-1]) + self.map[-1][:, None, None]
+
+
+def load_tiny(path: Path | None, channels: int, device):
+    """The tiny autoencoder in that folder (diffusers) or file (a decoder, as ComfyUI keeps them); None if there is none that
+    can be read: previews are not worth a picture."""
+    from diffusers import AutoencoderTiny
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path is None:
+        return None
+    try:
+        if path.is_dir():
+            tiny = AutoencoderTiny.from_pretrained(path, use_safetensors=True, local_files_only=True)
+        else:
+            tiny = AutoencoderTiny(latent_channels=channels)
+            split = ((name.partition("."), tensor) for name, tensor in load_file(path).items())
+            # The first layer of the original limits its input, which diffusers does without a layer.
+            tiny.decoder.load_state_dict({f"layers.{int(number) - 1}.{rest}": tensor for (number, _, rest), tensor in split})
+        if tiny.config.latent_channels != channels:
+            raise ValueError(f"it has {tiny.config.latent_channels} latent channels and the model {channels}")
+        return tiny.to(device.name, device.vae).eval().requires_grad_(False)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        log.warning("no previews by %s: %s", path, error)
+        return None
 
 
 class Watch:

@@ -152,6 +152,7 @@ class DiffusersEngine:
                 {**dataclasses.asdict(one), "path": str(one.path), "fingerprint": one.fingerprint} for one in added
             ],
             "inputs": [str(path) for path in inputs],
+            "tiny": str(models.tiny_vae(model, self._settings) or ""),
             "assets": str(self._settings.assets),
         }
         self._send(head)

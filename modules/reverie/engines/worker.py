@@ -3,7 +3,7 @@
 Reads messages (see `_messages`) from standard input, writes them to what was standard output; everything that libraries
 print goes to standard error, which the engine sends to a log file.
 
-    in    {op: run, id, task, model, fingerprint, additions, inputs, assets}    {op: cancel, id}
+    in    {op: run, id, task, model, fingerprint, additions, inputs, tiny, assets}    {op: cancel, id}
     out   {type: hello, device}   {type: progress, id, fraction, note} + JPEG   {type: picture, id, seed, …} + RGB bytes
           {type: done, id}        {type: error, id, error, what, next_step}
 """
@@ -121,7 +121,7 @@ class Worker:
         if not same:
             self.send({"type": "progress", "id": self.job, "fraction": 0.0, "note": f"loading {model.title}"}, b"")
             path = vae and Path(vae["path"])
-            self.loaded = _painting.load(model, device, shape, assets, plan, self.cancelled, path)
+            self.loaded = _painting.load(model, device, shape, assets, plan, self.cancelled, path, Path(head["tiny"]) if head["tiny"] else None)
             self.loaded_print = fingerprint
         else:
             self.loaded.model = model
