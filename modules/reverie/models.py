@@ -184,6 +184,15 @@ def fetch_sentence(model: Model, settings, kind: str = "diffusers") -> str:
     return (", ".join(parts) or f"Put it into {settings.models / 'checkpoints'}") + "."
 
 
+def lacking(model: Model, settings) -> list[str]:
+    """The parts that a single file needs and that are neither in it nor beside it."""
+    if not model.here or model.layout == "folder" or not FAMILIES[model.family].flow:
+        return []
+    there = {part for part, _, _ in model.parts}
+    wanted = _wanted_parts(model, settings.assets)
+    return [part for part in wanted if part not in there and (model.family, part) not in _OPTIONAL]
+
+
 def tiny_vae(model: Model, settings) -> Path | None:
     """The tiny autoencoder for previews of this model, a folder or a file of `storage/models/vae_approx`; None without one."""
     name = FAMILIES[model.family].tiny
@@ -320,15 +329,11 @@ def _suits(file: Path, family: str, kind: str, width: int) -> bool:
 
 def _whole(model: Model, settings) -> Model:
     """The model; ModelMissing if a single file lacks a part and nothing beside it has it."""
-    if model.layout == "folder" or not FAMILIES[model.family].flow:
-        return model
-    there = {part for part, _, _ in model.parts}
-    for part in _wanted_parts(model, settings.assets):
-        if part not in there and (model.family, part) not in _OPTIONAL:
-            url = settings_module.config("models")["companions"][model.family][part]
-            folder = settings.models / ("vae" if part == "vae" else "text_encoders")
-            what = "VAE" if part == "vae" else f"text encoder {url.split('/')[-1].removesuffix('.safetensors')}"
-            raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it.", f"Download {url} into {folder}.")
+    for part in lacking(model, settings):
+        url = settings_module.config("models")["companions"][model.family][part]
+        folder = settings.models / ("vae" if part == "vae" else "text_encoders")
+        what = "VAE" if part == "vae" else f"text encoder {url.split('/')[-1].removesuffix('.safetensors')}"
+        raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it.", f"Download {url} into {folder}.")
     return model
 
 

@@ -26,7 +26,7 @@ def show(as_json: bool) -> None:
         listed = {"models": [_plain(model) for model in known], "advised": [_plain(model) for model in advised], **on_top}
         click.echo(json.dumps(listed, ensure_ascii=False, indent=2))
         return
-    rows = [(model.id, "here" if model.here else "-", model.family, f"{model.width}x{model.height}", _needs(model), model.title) for model in known]
+    rows = [(model.id, _state(model, here), model.family, f"{model.width}x{model.height}", _needs(model), model.title) for model in known]
     cli_table.print_table(("id", "", "family", "size", "needs", "title"), rows)
     for folder, names in on_top.items():
         if names:
@@ -35,6 +35,12 @@ def show(as_json: bool) -> None:
         click.echo("\nWorth fetching for this machine:")
     for model in advised:
         click.echo(f"\n  {model.id}: {model.title}. {model.note}\n    {models.fetch_sentence(model, here)}")
+
+
+def _state(model, settings) -> str:
+    from reverie import models
+
+    return ("lacks " + ", ".join(lacks) if (lacks := models.lacking(model, settings)) else "here") if model.here else "-"
 
 
 def _needs(model) -> str:
