@@ -116,7 +116,8 @@ def _folder_family(path: Path) -> tuple[str, str]:
     if kind not in (*FAMILIES["sd15"].pipelines, "LatentConsistencyModelPipeline"):
         raise BadInput(f"'{path.name}' is a {kind or 'folder without a pipeline class'}.", f"Choose a model of: {_titles()}.")
     width = read_json(path / "unet" / "config.json").get("cross_attention_dim")
-    if width == 1024:
+    text = path / "text_encoder" / "config.json"
+    if width == 1024 or text.is_file() and read_json(text).get("hidden_act") == "gelu":  # open_clip's encoder
         return "sd21", ""
     tiny = read_json(path / "vae" / "config.json").get("_class_name") == "AutoencoderTiny"
     return ("pocket" if tiny and width != 768 else "sd15"), ""

@@ -101,10 +101,77 @@ def sdxl(folder: Path, seed: int = 0) -> Path:
     return _save(pipe, folder)
 
 
+def sd21(folder: Path, seed: int = 0) -> Path:
+    """SD2.1, and SD-Turbo, which has its shape: open_clip's text encoder, 1024 numbers wide in the real one."""
+    import torch
+    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    torch.manual_seed(seed)
+    config = configs("sd21", SMALL["sd21"])
+    pipe = StableDiffusionPipeline(
+        unet=UNet2DConditionModel.from_config(config["unet"]),
+        vae=AutoencoderKL.from_config(config["vae"]),
+        text_encoder=_clip(config["text_encoder"]),
+        tokenizer=clip_tokenizer(pad="!"),
+        scheduler=PNDMScheduler.from_config(config["scheduler"]),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return _save(pipe, folder)
+
+
+def refiner(folder: Path, seed: int = 0) -> Path:
+    """The SDXL refiner: the second text encoder alone, and an aesthetic score instead of the target size."""
+    import torch
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLImg2ImgPipeline, UNet2DConditionModel
+
+    torch.manual_seed(seed)
+    config = configs("sdxl-refiner", SMALL["sdxl-refiner"])
+    pipe = StableDiffusionXLImg2ImgPipeline(
+        unet=UNet2DConditionModel.from_config(config["unet"]),
+        vae=AutoencoderKL.from_config(config["vae"]),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=_clip(config["text_encoder_2"], projection=True),
+        tokenizer_2=clip_tokenizer(pad="!"),
+        scheduler=EulerDiscreteScheduler.from_config(config["scheduler"]),
+        requires_aesthetics_score=True,
+        force_zeros_for_empty_prompt=False,
+    )
+    return _save(pipe, folder)
+
+
 # What the small models change in the real configurations.
 _TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "projection_dim": 32}
+_TEXT_2 = {**_TEXT, "hidden_act": "gelu", "hidden_size": 64, "projection_dim": 64}
 _VAE = {"block_out_channels": [16, 16, 32, 32], "norm_num_groups": 8}
 SMALL = {
+    "sd21": {
+        "unet": {
+            "block_out_channels": [16, 16, 32, 32],
+            "cross_attention_dim": 64,
+            "attention_head_dim": [2, 2, 4, 4],
+            "norm_num_groups": 8,
+            "sample_size": 8,
+        },
+        "vae": _VAE,
+        "text_encoder": _TEXT_2,
+    },
+    "sdxl-refiner": {
+        "unet": {
+            "block_out_channels": [16, 16, 32, 32],
+            "cross_attention_dim": 64,
+            "attention_head_dim": [2, 2, 4, 4],
+            "transformer_layers_per_block": 2,
+            "norm_num_groups": 8,
+            "sample_size": 8,
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 64 + 5 * 8,
+        },
+        "vae": _VAE,
+        "text_encoder_2": _TEXT_2,
+    },
     "sd15": {
         "unet": {
             "block_out_channels": [16, 16, 32, 32],
@@ -130,7 +197,7 @@ SMALL = {
         "vae": _VAE,
         "text_encoder": _TEXT,
         # Another width than the first one's, as in the real model: that is how a loader tells them apart.
-        "text_encoder_2": {**_TEXT, "hidden_act": "gelu", "hidden_size": 64, "projection_dim": 64},
+        "text_encoder_2": _TEXT_2,
     },
 }
 
@@ -219,9 +286,13 @@ def single_file(folder: Path, target: Path, parts: tuple[str, ...] = PARTS) -> P
     from safetensors.torch import load_file, save_file
 
     tensors = {}
+    two = all((folder / part).is_dir() for part in ("text_encoder", "text_encoder_2"))
+    open_clip = {"text_encoder": "cond_stage_model.model.", "text_encoder_2": f"conditioner.embedders.{int(two)}.model."}
     for part in parts:
         for path in sorted((folder / part).glob("*.safetensors")):
-            tensors.update(_RENAMERS[part](load_file(path), (folder / "text_encoder_2").is_dir()))
+            gelu = "text" in part and json.loads((folder / part / "config.json").read_text())["hidden_act"] == "gelu"
+            renamed = _ldm_open_clip(load_file(path), open_clip[part]) if gelu else _RENAMERS[part](load_file(path), two)
+            tensors.update(renamed)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target)
     return target
 
@@ -320,11 +391,13 @@ _OPEN_CLIP = {
 }
 
 
-def _ldm_open_clip(state: dict, _) -> dict:
-    """SDXL's second text encoder in open_clip's names: q, k and v are one matrix there."""
+def _ldm_open_clip(state: dict, prefix: str) -> dict:
+    """A text encoder in open_clip's names: q, k and v are one matrix there, and there is always a projection."""
     import torch
 
-    prefix, renamed = "conditioner.embedders.1.model.", {}
+    renamed = {}
+    width = next(tensor for name, tensor in state.items() if name.endswith("token_embedding.weight")).shape[1]
+    state = {"text_projection.weight": torch.eye(width), **state}
     state = {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
     for name, tensor in state.items():
         if name.startswith("encoder.layers.") and ".self_attn." in name and "out_proj" not in name:
@@ -349,7 +422,7 @@ def _ldm_open_clip(state: dict, _) -> dict:
     return renamed
 
 
-_RENAMERS = {"unet": _ldm_unet, "vae": _ldm_vae, "text_encoder": _ldm_clip, "text_encoder_2": _ldm_open_clip}
+_RENAMERS = {"unet": _ldm_unet, "vae": _ldm_vae, "text_encoder": _ldm_clip}
 
 
 # ------------------------------------------------------------------------------------------- LoRAs and embeddings

@@ -34,10 +34,14 @@ def house(tmp_path_factory) -> Settings:
     small.pocket(folders / "sketch")
     small.sd15(folders / "fifteen")
     small.sdxl(folders / "large")
+    small.sd21(folders / "turbo")
+    small.refiner(folders / "refiner")
     files = settings.models / "checkpoints"
     files.mkdir(parents=True)
     small.single_file(folders / "fifteen", files / "fifteen-file.safetensors")
     small.single_file(folders / "large", files / "large-file.safetensors")
+    small.single_file(folders / "turbo", files / "turbo-file.safetensors")
+    small.single_file(folders / "refiner", files / "refiner-file.safetensors")
     return settings
 
 
@@ -63,21 +67,21 @@ class TestDiffusersEngine(EngineContract):
         return a_task()
 
 
-@pytest.mark.parametrize("name", ["fifteen", "large", "fifteen-file", "large-file"])
+@pytest.mark.parametrize("name", ["fifteen", "large", "turbo", "fifteen-file", "large-file", "turbo-file"])
 def test_each_family_and_layout_draws(engine, name):
     pictures = engine.run(a_task(model=name, width=64, height=96, steps=2, count=2), [], QUIET, never)
     assert [p.image.size for p in pictures] == [(64, 96)] * 2
     assert difference(pictures[0].image, pictures[1].image) > 1
 
 
-@pytest.mark.parametrize("folder, file", [("fifteen", "fifteen-file"), ("large", "large-file")])
+@pytest.mark.parametrize("folder, file", [("fifteen", "fifteen-file"), ("large", "large-file"), ("turbo", "turbo-file")])
 def test_a_single_file_draws_what_its_folder_draws(engine, folder, file):
     (one,) = engine.run(a_task(model=folder), [], QUIET, never)
     (other,) = engine.run(a_task(model=file), [], QUIET, never)
     assert difference(one.image, other.image) < 2
 
 
-@pytest.mark.parametrize("name", ["fifteen", "large"])
+@pytest.mark.parametrize("name", ["fifteen", "large", "turbo", "refiner", "refiner-file"])
 def test_image_to_image_and_inpaint_of_each_family(engine, name, tmp_path):
     start, mask = tmp_path / "start.png", tmp_path / "mask.png"
     Image.new("RGB", (80, 60), (200, 40, 40)).save(start)
@@ -247,4 +251,8 @@ def test_models_in_the_house_have_their_families(house):
         "large": "sdxl",
         "fifteen-file": "sd15",
         "large-file": "sdxl",
+        "turbo": "sd21",
+        "turbo-file": "sd21",
+        "refiner": "sdxl-refiner",
+        "refiner-file": "sdxl-refiner",
     }
