@@ -52,6 +52,8 @@ class IllustrateTab:
         self._check_folder()
         if self.runner.running or self.read.disabled:
             raise BadInput("Another run is on its way.", "Ask again when it has ended.")
+        if self.form.params().count != self._filled[1]:
+            raise BadInput("The form asks for another number of pictures by now.", "Read the scenes again.")
         self._wanted = f"{row['chapter']} {row['scene']}"
         self.runner.start()
 
@@ -69,7 +71,7 @@ class IllustrateTab:
 
     def _read(self) -> None:
         try:
-            params = self.form.params(dry_run=False)
+            params = self.form.params(dry_run=False, redraw="")
             rows = self.pipeline.rows(params, tell=self.runner.say)
             self._fill(params, rows)
             chapters = len({row["chapter"] for row in rows})

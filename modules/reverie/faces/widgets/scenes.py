@@ -8,7 +8,7 @@ from typing import Any, Callable
 from reverie.errors import ReverieError
 from reverie.faces.widgets import look
 
-PAGE = 24  # rows shown at a time: a novel has hundreds, and every row is four widgets
+PAGE = 24  # rows shown at a time: a novel has hundreds, and every row is five widgets
 
 
 class SceneRow:
@@ -29,7 +29,9 @@ class SceneRow:
             description="Another picture", icon="random", tooltip="Draw this scene once more, with a new seed that stays; the others are left alone")
         self.another.add_class("rv-another")
         self.another.on_click(lambda _: self._do(lambda: self._redraw(self.row)))
-        texts = ipywidgets.VBox([ipywidgets.HTML(_facts(row)), self.prompt, self.negative, ipywidgets.HBox([self.another, self.mark])])
+        foot = ipywidgets.HBox([self.another, self.mark])
+        foot.add_class("rv-scene-foot")
+        texts = ipywidgets.VBox([ipywidgets.HTML(_facts(row)), self.prompt, self.negative, foot])
         texts.add_class("rv-scene-text")
         self.widget = ipywidgets.HBox([self.picture, texts])
         self.widget.add_class("rv-scene")
