@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -75,13 +76,15 @@ def plain_name(kind: str, name: str, settings) -> str:
     """
     if not Path(name).expanduser().is_absolute() and not name.lower().endswith(".safetensors"):
         return name
-    with suppress(ReverieError):
-        path, folder = additions.find(kind, name, settings), settings.models / additions.KINDS[kind][0]
-        for each in (Path(path.name), *([path.relative_to(folder)] if path.is_relative_to(folder) else [])):
-            shorter = (each if path.is_dir() else each.with_suffix("")).as_posix()
-            with suppress(ReverieError):
-                if additions.find(kind, shorter, settings).samefile(path):
-                    return shorter
+    folder = settings.models / additions.KINDS[kind][0]
+    for given in (name, re.sub(r"(?i)\.safetensors$", "", name)):
+        with suppress(ReverieError):
+            path = additions.find(kind, given, settings)
+            for each in (Path(path.name), *([path.relative_to(folder)] if path.is_relative_to(folder) else [])):
+                shorter = (each if path.is_dir() else each.with_suffix("")).as_posix()
+                with suppress(ReverieError):
+                    if additions.find(kind, shorter, settings).samefile(path):
+                        return shorter
     return name
 
 
