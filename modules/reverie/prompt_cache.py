@@ -5,7 +5,8 @@
 
 `OUT/prompts/.composed.json` remembers what the program itself wrote, so that an edit is told from an older version of ours,
 `OUT/prompts/.scenes.json` which scene of the text each picture showed, so that a picture follows its scene when others are put
-in before it, and the seed of a scene that was redrawn, `OUT/.placed.json` which pictures the program put there, so that a person's own are never replaced.
+in before it, and the seed of a scene that was redrawn, `OUT/.placed.json` which pictures the program put there, so that a
+person's own are never replaced.
 """
 
 from __future__ import annotations
@@ -102,8 +103,9 @@ def compare(out: Path, rows: list[dict[str, Any]]) -> list[str]:
         row["own_seed"] = before.get("seed") if before else None
         row["composed"] = {"prompt": row["prompt"], "negative": row["negative"]}
         row["taken"] = owner.get(row["filename"], row["filename"]) != row["filename"]
-        own = None if row["taken"] else edited.get(_path(out, row["filename"]).name)
-        own = own or edited.get(_path(out, row["was"]).name) or edited.get(_waiting(out, row).name)
+        names = [row["was"], *([] if row["taken"] else [row["filename"]])]
+        files = [*(_path(out, name) for name in names), _waiting(out, row)]
+        own = next((edited[path.name] for path in files if path.name in edited), None)
         row["edited"] = own is not None
         row |= own or {}
     return [entry["filename"] for entry in _record_of(out, rows) if entry["filename"] not in owner]
@@ -158,7 +160,9 @@ def follow(out: Path, rows: list[dict[str, Any]], count: int, names) -> None:
 
 
 def is_placed(picture: Path) -> bool:
-    """Whether the program put this picture there, as it is now."""
+    """Whether the program put this picture there, as it is now; in a folder that `_adopt` has yet to see, as it will say."""
+    if not _placed(picture.parent).exists():
+        return _scenes(picture.parent).exists()
     placed = _digests(_placed(picture.parent))
     return _digest(picture.read_bytes()) in [*placed.get(picture.name, ()), *placed.get(_BEFORE, ())]
 

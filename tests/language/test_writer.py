@@ -196,9 +196,9 @@ def test_a_name_of_two_people_is_nobodys(there, tmp_path):
     assert told.people == ("Ann",), "her own name is hers, whoever else is called so"
 
 
-@pytest.mark.parametrize("name, wanted", [("off", False), (" OFF ", False), ("", False), ("none", False), ("False", False), ("ollama", True), ("offline", True)])
-def test_no_writer_is_wanted_where_its_name_says_so(name, wanted):
-    assert model.is_wanted(name) is wanted
+@pytest.mark.parametrize("name", ["off", " OFF ", "", "none", "False"])
+def test_no_writer_is_wanted_where_its_name_says_so(name):
+    assert not model.is_wanted(name) and model.is_wanted("ollama") and model.is_wanted("offline")
 
 
 def test_a_long_chapter_is_asked_in_pieces(there, tmp_path):

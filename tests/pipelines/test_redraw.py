@@ -130,7 +130,9 @@ def test_numbers_after_the_flag_belong_to_it():
 
 def test_folder_of_a_version_that_kept_no_seeds_is_understood(studio, params, out):
     run(studio, params)
+    assert '"seed"' not in (out / "prompts" / ".scenes.json").read_text(), "what was never redrawn is as it always was"
+    (out / ".placed.json").unlink()
+    assert run(studio, params, redraw="1 1")[1]["pictures"], "nor does it know whose its pictures are"
     record = out / "prompts" / ".scenes.json"
-    assert '"seed"' not in record.read_text(), "what was never redrawn is as it always was"
-    record.write_text(record.read_text().replace('"scene": 1', '"seed": "many",\n"scene": 1'))
+    record.write_text(record.read_text().replace('"scene": 2', '"scene": 2,\n"seed": "many"'))
     assert [row["change"] for row in illustrate.rows(params)].count("new") == 2
