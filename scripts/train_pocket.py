@@ -46,11 +46,17 @@ def scenes_ready() -> data.Scenes:
     return scenes
 
 
+def is_ours(args, stage: str, folder: Path) -> bool:
+    """Whether to go on from what a stage left in this run's folder, and not from the committed weights: with `--from assets`
+    only where that stage was part of this very call."""
+    return folder.exists() and (args.start != "assets" or stage in args.done)
+
+
 def trained_vae(args):
     """The autoencoder of this run, else the committed one."""
     from diffusers import AutoencoderTiny
     folder = RUN / "vae"
-    if folder.exists() and args.start != "assets":
+    if is_ours(args, "vae", folder):
         return AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32).eval()
     return networks.load_parts()[2].eval()
 
@@ -95,15 +101,15 @@ def stage_vae(args, minutes, whole: bool = True) -> None:
     scenes = scenes_ready()
     start = trained_vae(args) if args.resume or args.start == "assets" or not whole else None
     train_vae.train(minutes, save_vae, start, whole, workers_for(args), args.device)
+    args.done.add("vae")
     say(f"autoencoder: {train_vae.report(trained_vae(args), scenes)}")
 
 
 def stage_decoder(args, minutes) -> None:
     """Trains the autoencoder's decoder on; the latents, and with them the unet, stay as they are."""
     stage_vae(args, minutes, whole=False)
-    there = RUN / "pipeline" if args.start != "assets" and (RUN / "pipeline").exists() else networks.MODEL
-    unet, text, _ = networks.load_parts(there)
-    args.start = "nothing"                                       # the autoencoder is this run's now
+    ours = is_ours(args, "unet", RUN / "pipeline")
+    unet, text, _ = networks.load_parts(RUN / "pipeline" if ours else networks.MODEL)
     for folder in folders(args):
         networks.save_pipeline(unet, text, trained_vae(args), folder)
 
@@ -148,6 +154,7 @@ def stage_unet(args, minutes) -> None:
         say(f"goes on from step {int(state.clock[0])}, {float(state.clock[1]):.0f} s")
     saver = train_unet.Saver(RUN, vae, folders(args), minutes)
     train_unet.train(minutes, state, nets, saver, args.device, args.batch)
+    args.done.add("unet")
 
 
 def stage_grader(args, minutes) -> None:
@@ -187,6 +194,7 @@ def main() -> None:
     parser.add_argument("--word-seconds", type=float, default=60, help="head start of a new text encoder")
     parser.add_argument("--publish", action="store_true", help="write the pipeline into assets/models/pocket too")
     args = parser.parse_args()
+    args.done = set()                                            # stages whose networks are this call's own
     if args.device == "auto":
         args.device = "cuda" if torch.cuda.is_available() else "cpu"
     keep_memory()

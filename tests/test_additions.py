@@ -18,6 +18,7 @@ from reverie.families import FAMILIES
 from reverie.models import Model
 from reverie.pipelines import generate
 from reverie.pipelines._run import sampling, words
+from reverie.studio import Studio
 from reverie.types import Task
 
 MODEL = Model(id="mine", title="Mine", family="sd15")
@@ -329,3 +330,31 @@ def test_every_row_of_a_lora_is_whole():
             and row["licence"]
             and row["note"]
         ), name
+
+
+def test_a_lora_has_one_name_however_it_is_given(house):
+    path = lora(house, "styles/ink.v2")
+    for given in ("ink.v2", "ink.v2.safetensors", "styles/ink.v2.safetensors"):
+        assert words(house, f"a house <lora:{given}:0.5>", "", 7)["loras"] == (("ink.v2", 0.5),)
+    assert words(house, "<lora:gone.safetensors>", "", 7)["loras"] == (("gone.safetensors", 1.0),), "what is not here stays as it was given"
+    for given in (path, path.parent / ".." / "styles" / path.name):
+        assert words(house, "a house", "", 7, f"{given}:0.5, ink.v2.safetensors:0.7")["loras"] == (("ink.v2", 0.7),)
+
+
+def test_a_name_that_means_another_file_is_not_shortened_to_it(house, tmp_path):
+    lora(house, "a/ink"), lora(house, "b/ink")
+    outside = write(tmp_path / "ink.safetensors", **{ATTENTION: (4, 768)})
+    named = {name: words(house, "a house", "", 7, str(name))["loras"][0][0] for name in (house.models / "loras" / "b" / "ink.safetensors", outside)}
+    assert list(named.values()) == ["b/ink", str(outside)]
+    (house.models / "loras" / "moon.safetensors").symlink_to(outside)
+    assert words(house, "a house", "", 7, "moon.safetensors")["loras"] == (("moon", 1.0),), "a link is called by its own name"
+
+
+def test_a_vae_given_by_its_file_goes_under_its_name_into_the_task(house, tmp_path):
+    path = write(house.models / "vae" / "sharp.safetensors", **{"decoder.conv_in.weight": (512, 4, 3, 3)})
+    (house.models / "vae" / "soft.v2").mkdir()
+    (house.models / "vae" / "soft.v2" / "config.json").write_text("{}")
+    for given, name in ((path, "sharp"), ("sharp.safetensors", "sharp"), ("sharp", "sharp"), ("", ""), (house.models / "vae" / "soft.v2", "soft.v2")):
+        params = generate.Params(prompt="a house", vae=str(given), seed=1)
+        with Studio.open(house, open_engine=lambda name, settings: None) as studio:
+            assert [task.vae for task in generate.plan(studio, params)] == [name]

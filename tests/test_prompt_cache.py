@@ -16,19 +16,33 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def run(out, texts, style="ink"):
-    """What illustrate does with its folder; `texts` are the scenes. Gives back text → (prompt, picture)."""
+def compared(out, texts, style="ink"):
+    """Text → its row, as a reading leaves it."""
     rows = [{"filename": f"chapter_01_scene_{n:02d}.png", "chapter": 1, "scene": n, "prompt": f"{style} {text}", "negative": "",
              "span": {"chapter": 1, "scene": n, "digest": text}} for n, text in enumerate(texts, 1)]
     for row, slot in zip(rows, prompt_cache.slots(out, [row["span"] for row in rows]), strict=True):
         row["slot"] = slot
     prompt_cache.compare(out, rows)
+    return dict(zip(texts, rows, strict=True))
+
+
+def run(out, texts, style="ink", seeds=()):
+    """What illustrate does with its folder; `texts` are the scenes, `seeds` those of redrawn ones. Gives back text → (prompt, picture)."""
+    rows = list(compared(out, texts, style).values())
+    for text, row in zip(texts, rows, strict=True):
+        row["own_seed"] = dict(seeds).get(text, row["own_seed"])
     prompt_cache.follow(out, rows, 1, filenames)
     prompt_cache.keep(out, rows)
     for row in rows:
         picture = out / row["filename"]
         picture.exists() or picture.write_text(row["prompt"])
     return {text: (row["prompt"], (out / row["filename"]).read_text()) for text, row in zip(texts, rows, strict=True)}
+
+
+def seeds_of(out):
+    """Text → the seed that its scene was redrawn with."""
+    entries = json.loads((out / "prompts" / ".scenes.json").read_text())
+    return {entry["digest"]: entry["seed"] for entry in entries if "seed" in entry}
 
 
 class Killed(BaseException):
@@ -82,6 +96,30 @@ def test_inserted_scene_after_any_sudden_end(monkeypatch, tmp_path):
         assert not [path for path in (*out.iterdir(), *(out / "prompts").iterdir()) if path.name.endswith((".moving", ".part"))]
         assert len(list((out / "prompts").glob("*.txt"))) == 5
     assert deaths > 20
+
+
+def test_redrawn_scenes_seed_after_any_sudden_end(monkeypatch, tmp_path):
+    def began(out):
+        run(out, OLD)
+        run(out, OLD, seeds={"two": 0, "four": 7})
+
+    for out in every_death(monkeypatch, tmp_path, began, lambda out: run(out, NEW, seeds={"two": 9})):
+        run(out, NEW)
+        assert seeds_of(out) in ({"two": 0, "four": 7}, {"two": 9, "four": 7})
+    assert seeds_of(out) == {"two": 9, "four": 7}
+
+
+def test_edits_before_files_are_renamed_after_any_sudden_end(monkeypatch, tmp_path):
+    def began(out):
+        run(out, OLD)
+        for text, prompt in (("two", "my own two"), ("new", "my own new")):
+            prompt_cache.edit_row(out, compared(out, NEW)[text], prompt, "")
+
+    for out in every_death(monkeypatch, tmp_path, began, lambda out: run(out, NEW)):
+        run(out, NEW)
+        found = run(out, NEW)
+        assert {text: prompt for text, (prompt, _) in found.items() if "own" in prompt} == {"new": "my own new", "two": "my own two"}
+        assert len(list((out / "prompts").glob("[!.]*"))) == 5
 
 
 def test_new_style_after_any_sudden_end_is_no_edit(monkeypatch, tmp_path):

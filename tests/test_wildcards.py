@@ -88,3 +88,9 @@ def test_files_without_end_and_without_lines_are_said(tmp_path):
 def test_a_prompt_without_choices_stays_as_it_is(text):
     if not wildcards.has(text):
         assert wildcards.resolve(text, 0, []) == text
+
+
+def test_a_prompt_that_is_too_long_to_choose_in_is_said_and_one_without_choices_is_not():
+    with pytest.raises(BadInput, match="20,000 letters, and this one has 20,006.*Shorten it"):
+        wildcards.resolve("x" * 20_001 + "{a|b}", 0, SHIPPED)
+    assert wildcards.resolve("x" * 30_000, 0, SHIPPED) == "x" * 30_000

@@ -26,7 +26,7 @@ _REFUSED = {
 def staged(path: Path):
     """Yields a name beside `path` to write to; on a clean end it is moved into place, else removed. Full disk → StoreFailed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{STAGED}")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)  # left by a killed process with this number
         try:
@@ -34,6 +34,13 @@ def staged(path: Path):
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path):
+    """What the system has against writing `path` in here becomes a StoreFailed that says what to do about it."""
+    try:
+        yield
     except OSError as error:
         if error.errno in _FULL | _REFUSED:
             raise _refusal(path, error) from error
@@ -97,12 +104,12 @@ def place(source: Path, target: Path) -> None:
     write_bytes(target, source.read_bytes())
 
 
-def open_picture(path: Path):
-    """An RGB picture, loaded whole. BadInput if it is none, or cut short."""
+def open_picture(path: Path, data: bytes | None = None):
+    """An RGB picture, loaded whole; of `data`, where the file was read already. BadInput if it is none, or cut short."""
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else io.BytesIO(data)) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path} is not a picture that can be read ({error}).", "Give a whole PNG, JPEG or WebP.") from None

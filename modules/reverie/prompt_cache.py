@@ -5,7 +5,8 @@
 
 `OUT/prompts/.composed.json` remembers what the program itself wrote, so that an edit is told from an older version of ours,
 `OUT/prompts/.scenes.json` which scene of the text each picture showed, so that a picture follows its scene when others are put
-in before it, `OUT/.placed.json` which pictures the program put there, so that a person's own are never replaced.
+in before it, and the seed of a scene that was redrawn, `OUT/.placed.json` which pictures the program put there, so that a
+person's own are never replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Iterable
 
 from reverie import media
 
-_MARK = "Negative:"
+_MARK, _WAITING = "Negative:", ".new"
 _BEFORE = "before"  # the pictures of a folder of an older version, in the index of those that the program put there
 
 
@@ -40,15 +41,38 @@ def edit(out: Path, filename: str, prompt: str, negative: str, composed: dict[st
     return path
 
 
+def edit_row(out: Path, row: dict[str, Any], prompt: str, negative: str) -> Path:
+    """The same for a scene as `compare` left it, wherever its file lies by now: under the old name until `follow` has moved it."""
+    name = lies_at(out, row)
+    path = _path(out, name) if name else _waiting(out, row)
+    _write(out, {path.name: _format(prompt, negative)}, {path.name: _prompt_digest(row["composed"])})
+    return path
+
+
 def edits(out: Path) -> dict[str, dict[str, str]]:
     """File name of the picture → `{prompt, negative}`, for every scene whose prompt file a person changed."""
+    return {f"{name.removesuffix('.txt')}.png": own for name, own in _edits(out).items() if name.endswith(".txt")}
+
+
+def _edits(out: Path) -> dict[str, dict[str, str]]:
+    """The same by the names of the prompt files, with those that wait for theirs."""
     composed, found = _digests(_index(out)), {}
-    files = [*((path, path) for path in sorted((out / "prompts").glob("*.txt"))), *_under_way(out)]
-    for path, target in files:
-        if target.suffix == ".txt" and _is_edited(path, composed.get(target.name, ())):
+    there = [path for path in sorted((out / "prompts").glob("*")) if path.suffix in (".txt", _WAITING)]
+    for path, target in [*((path, path) for path in there), *_under_way(out)]:
+        if target.suffix in (".txt", _WAITING) and _is_edited(path, composed.get(target.name, ())):
             prompt, _, negative = path.read_text("utf-8", "replace").partition(_MARK)
-            found[f"{target.stem}.png"] = {"prompt": " ".join(prompt.split()), "negative": " ".join(negative.split())}
+            found[target.name] = {"prompt": " ".join(prompt.split()), "negative": " ".join(negative.split())}
     return found
+
+
+def lies_at(out: Path, row: dict[str, Any]) -> str:
+    """The picture's file name under which a scene's files lie now: its own, once a run has given it that; until then the
+    last run's; "" for a new scene whose name another one still has."""
+    for entry in _recorded(out)[0]:
+        is_same = entry["slot"] == list(row["slot"]) and (row["was"] or entry["digest"] == row["span"]["digest"])
+        if entry["filename"] == row["filename"] and is_same:
+            return row["filename"]
+    return row["was"] or ("" if row["taken"] else row["filename"])
 
 
 def slots(out: Path, spans: list[dict[str, Any]]) -> list[tuple[int, int]]:
@@ -66,19 +90,22 @@ def slots(out: Path, spans: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 
 def compare(out: Path, rows: list[dict[str, Any]]) -> list[str]:
-    """Give each row `change` (new, changed, unchanged), `was` (its file name in the last run, or ""), `composed` (the program's
-    prompt and negative), its own edit of them, and `edited`. Returns the file names of scenes that are gone."""
+    """Give each row `change` (new, changed, unchanged), `was` (its file name in the last run, or ""), `taken` (whether another
+    scene still has its name), `own_seed` (of a redrawn one, or None), `composed` (the program's prompt and negative), its own
+    edit of them, and `edited`. Returns the file names of scenes that are gone."""
     pairs = _matched(out, [row["span"] for row in rows])
     owner = {before["filename"]: row["filename"] for row, (_, before) in zip(rows, pairs, strict=True) if before}
-    edited = edits(out)
+    edited = _edits(out)
     for row, (same_text, before) in zip(rows, pairs, strict=True):
         same = before is not None and same_text and before["prompt"] == _prompt_digest(row)
         row["change"] = "new" if before is None else "unchanged" if same else "changed"
         row["was"] = before["filename"] if before else ""
+        row["own_seed"] = before.get("seed") if before else None
         row["composed"] = {"prompt": row["prompt"], "negative": row["negative"]}
-        name = row["filename"]
-        own = edited.get(name) if owner.get(name, name) == name else None
-        own = own or edited.get(row["was"])
+        row["taken"] = owner.get(row["filename"], row["filename"]) != row["filename"]
+        names = [row["was"], *([] if row["taken"] else [row["filename"]])]
+        files = [*(_path(out, name) for name in names), _waiting(out, row)]
+        own = next((edited[path.name] for path in files if path.name in edited), None)
         row["edited"] = own is not None
         row |= own or {}
     return [entry["filename"] for entry in _record_of(out, rows) if entry["filename"] not in owner]
@@ -114,6 +141,7 @@ def follow(out: Path, rows: list[dict[str, Any]], count: int, names) -> None:
     _adopt(out)
     pairs = [(row["was"], row["filename"]) for row in rows if row["was"] and row["was"] != row["filename"]]
     moves = [(_path(out, old), _path(out, new)) for old, new in pairs]
+    moves += [(_waiting(out, row), _path(out, row["filename"])) for row in rows if _waiting(out, row).exists()]
     moves += [(out / a, out / b) for old, new in pairs for a, b in zip(names(old, count), names(new, count), strict=True)]
     composed, sources = _digests(_index(out)), {a for a, _ in moves}
     for _, target in moves:  # what we wrote ourselves for a scene that is gone may go
@@ -132,7 +160,9 @@ def follow(out: Path, rows: list[dict[str, Any]], count: int, names) -> None:
 
 
 def is_placed(picture: Path) -> bool:
-    """Whether the program put this picture there, as it is now."""
+    """Whether the program put this picture there, as it is now; in a folder that `_adopt` has yet to see, as it will say."""
+    if not _placed(picture.parent).exists():
+        return _scenes(picture.parent).exists()
     placed = _digests(_placed(picture.parent))
     return _digest(picture.read_bytes()) in [*placed.get(picture.name, ()), *placed.get(_BEFORE, ())]
 
@@ -156,7 +186,8 @@ def _record(out: Path, rows: list[dict[str, Any]], moving: dict[str, str]) -> No
     chapters = {row["chapter"] for row in rows}
     others = [entry for entry in _recorded(out)[0] if entry["chapter"] not in chapters]
     own = [{"filename": row["filename"], "chapter": row["chapter"], "scene": row["scene"], "slot": list(row["slot"]),
-            "digest": row["span"]["digest"], "prompt": _prompt_digest(row["composed"])} for row in rows]
+            "digest": row["span"]["digest"], "prompt": _prompt_digest(row["composed"])}
+           | ({} if row["own_seed"] is None else {"seed": row["own_seed"]}) for row in rows]
     entries = sorted([*others, *own], key=lambda e: (e["chapter"], e["scene"]))
     _write_json(_scenes(out), {"scenes": entries, "moving": moving} if moving else entries)
 
@@ -185,6 +216,7 @@ def _recorded(out: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
         entries, moving = (found["scenes"], dict(found["moving"])) if isinstance(found, dict) else (found, {})
         keys = {"filename": str, "chapter": int, "scene": int, "slot": list, "digest": str, "prompt": str}
         sound = [e for e in entries if all(isinstance(e[key], kind) for key, kind in keys.items()) and len(e["slot"]) == 2]
+        sound = [e for e in sound if isinstance(e.get("seed", 0), int)]
         return sound, moving
     except (OSError, ValueError, TypeError, KeyError):
         return [], {}
@@ -270,6 +302,11 @@ def _write_changed(path: Path, text: str) -> None:
 
 def _path(out: Path, filename: str) -> Path:
     return out / "prompts" / f"{filename.removesuffix('.png')}.txt"
+
+
+def _waiting(out: Path, row: dict[str, Any]) -> Path:
+    """Where a new scene's edit waits until its name is free, told by its text."""
+    return out / "prompts" / f"{row['span']['digest']}{_WAITING}"
 
 
 def _index(out: Path) -> Path:

@@ -7,9 +7,10 @@ newline is a JSON string, and a last line with under three pairs belongs to the 
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from reverie.errors import BadInput, NotFound
@@ -31,24 +32,30 @@ def infotext(recipe: dict[str, Any]) -> str:
     """A1111's `parameters` text of a recipe."""
     pairs = {
         "Steps": recipe["steps"], "Sampler": recipe.get("sampler") or "euler", "CFG scale": recipe["cfg"], "Seed": recipe["seed"],
-        "Size": f"{recipe['width']}x{recipe['height']}", "Model": recipe["model"],
+        "Size": f"{recipe['width']}x{recipe['height']}", "Model": _file(recipe["model"]),
     }
     if recipe.get("model_hash"):
         pairs["Model hash"] = recipe["model_hash"][:10]
     if recipe.get("kind") == "img2img":
         pairs["Denoising strength"] = recipe["denoise"]
     if recipe.get("vae"):
-        pairs["VAE"] = recipe["vae"]
+        pairs["VAE"] = _file(recipe["vae"])
         pairs |= {"VAE hash": digest[:10] for digest in recipe.get("vae_hashes", {}).values()}
     for name, field in _HASHED.items():
         if recipe.get(field):
-            pairs[name] = ", ".join(f"{file}: {digest[:12]}" for file, digest in recipe[field].items())
+            pairs[name] = ", ".join(f"{_file(file)}: {digest[:12]}" for file, digest in recipe[field].items())
     pairs["Version"] = recipe.get("version", "SD-Reverie")
-    lines = [recipe["prompt"] + "".join(f" <lora:{name}:{weight:g}>" for name, weight in recipe.get("loras", ()))]
+    lines = [recipe["prompt"] + "".join(f" <lora:{_file(name)}:{weight:g}>" for name, weight in recipe.get("loras", ()))]
     if recipe.get("negative"):
         lines.append(f"Negative prompt: {recipe['negative']}")
     lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in pairs.items()))
     return "\n".join(lines)
+
+
+def _file(name: str) -> str:
+    """What other programs call a model, LoRA or VAE: its file's name without the ending; a path of this machine is nobody else's."""
+    name = PurePath(name).name if PurePath(name).is_absolute() else name
+    return re.sub(r"(?i)\.safetensors$", "", name)
 
 
 def _quoted(value: str) -> str:
@@ -102,11 +109,11 @@ def comfy_graph(recipe: dict[str, Any]) -> dict[str, Any]:
     loras, last = {}, "1"
     for number, (name, weight) in enumerate(recipe.get("loras", ()), 20):
         both = {"strength_model": weight, "strength_clip": weight, "model": [last, 0], "clip": [last, 1]}
-        loras[str(number)] = ("LoraLoader", {"lora_name": f"{name}.safetensors", **both})
+        loras[str(number)] = ("LoraLoader", {"lora_name": f"{_file(name)}.safetensors", **both})
         last = str(number)
-    vae = {"19": ("VAELoader", {"vae_name": f"{recipe['vae']}.safetensors"})} if recipe.get("vae") else {}
+    vae = {"19": ("VAELoader", {"vae_name": f"{_file(recipe['vae'])}.safetensors"})} if recipe.get("vae") else {}
     nodes = {
-        "1": ("CheckpointLoaderSimple", {"ckpt_name": f"{recipe['model']}.safetensors"}),
+        "1": ("CheckpointLoaderSimple", {"ckpt_name": f"{_file(recipe['model'])}.safetensors"}),
         **loras,
         **vae,
         "2": ("CLIPTextEncode", {"text": recipe["prompt"], "clip": [last, 1]}),
@@ -179,9 +186,12 @@ def _upstream(graph, link, *names: str):
     return None
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The recipe in a PNG, JPEG or WebP; `source` says which form it was found in. NotFound if there is none."""
-    for source, recipe in _found(_texts(path)):
+def read(path: Path, data: bytes | None = None) -> dict[str, Any]:
+    """The recipe in a PNG, JPEG or WebP; `source` says which form it was found in. NotFound if there is none.
+
+    `data` is what the file holds, where it was read already.
+    """
+    for source, recipe in _found(_texts(path if data is None else io.BytesIO(data), path)):
         if recipe:
             return {"source": source, **recipe}
     raise NotFound(f"{path} carries no recipe.", "Only pictures made by SD-Reverie, A1111-like WebUIs or ComfyUI do.")
@@ -204,11 +214,11 @@ def _json(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _texts(path: Path) -> dict[str, str]:
+def _texts(opened: Path | io.BytesIO, path: Path) -> dict[str, str]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(opened) as image:
             texts = {key: value for key, value in image.info.items() if isinstance(value, str)}
             exif = image.getexif()
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from typing import Any
 from reverie.errors import BadInput
 
 ROOT = Path(os.environ.get("REVERIE_ROOT") or Path(__file__).resolve().parents[2])
+_OUTSIDE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ def load() -> Settings:
     """Settings from REVERIE_ROOT and REVERIE_STORAGE (default: `storage/` in the project)."""
     storage = Path(os.environ.get("REVERIE_STORAGE") or ROOT / "storage").expanduser()
     return Settings(root=ROOT, storage=storage.absolute())
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a process that computes for this one: it finds the package, and fetches nothing behind the person's back."""
+    paths = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, **_OUTSIDE, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def secret(*names: str) -> str:

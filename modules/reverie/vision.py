@@ -24,11 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
-from reverie import errors, media
+from reverie import errors, media, settings
 
 BATCH = 8
 TICK_S = 0.2  # a caller that waits hears at least that often, and may stop
-_OUTSIDE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 @dataclass(frozen=True)
@@ -76,13 +75,11 @@ class _Process:
 
     def __init__(self, request: dict[str, Any], log_file: Path):
         self._log_file, self._said = log_file, queue.Queue()
-        package = str(Path(__file__).resolve().parents[1])
-        paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with open(log_file, "wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "reverie.vision"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                env={**os.environ, **_OUTSIDE, "PYTHONPATH": paths},
+                env=settings.child_environment(),
                 start_new_session=os.name == "posix",  # a Ctrl-C in the terminal is heard on this side only
             )
         threading.Thread(target=self._listen, daemon=True).start()

@@ -32,10 +32,13 @@ def has(text: str) -> bool:
 def resolve(text: str, seed: int, folders: list[Path]) -> str:
     """`text` with every choice made by `seed`; files are looked for in `folders`, the first one first.
 
-    BadInput for a file that is not there or empty, for files that name each other without end, and for a lone brace.
+    BadInput for a file that is not there or empty, for files that name each other without end, for a lone brace, and for a
+    text that is too long.
     """
     if not has(text):
         return _plain(text)
+    if len(text) > LONGEST:
+        raise BadInput(f"A prompt with choices may have {LONGEST:,} letters, and this one has {len(text):,}.", "Shorten it, or write the choices out.")
     chance = random.Random(f"{seed}/{text}")
     for _ in range(DEEPEST):
         if not has(text):

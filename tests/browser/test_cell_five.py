@@ -51,6 +51,15 @@ def test_every_control_is_drawn(page):
     assert field(page, "prompt").count() == field(page, "steps").count() == field(page, "seed").count() == 1
 
 
+def test_what_a_checkbox_says_is_not_cut(page):
+    open_tab(page, "Illustrate")
+    label = page.locator(".widget-checkbox:visible .widget-label-basic", has_text="grade the pictures against their prompts")
+    label.wait_for()
+    for part in (label, label.locator("span")):
+        wide, seen, tall, shown = part.evaluate("e => [e.scrollWidth, e.clientWidth || e.offsetWidth, e.scrollHeight, e.clientHeight || e.offsetHeight]")
+        assert wide <= seen + 1 and tall <= shown + 1
+
+
 def test_a_mistake_is_said_in_the_form(page):
     open_tab(page, "Generate")
     draw(page)

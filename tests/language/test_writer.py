@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from language_server import language_server
 
 from reverie import language
-from reverie.language import chapters, model, quotes, writer
+from reverie.language import chapters, model, people, quotes, scenes, writer
 
 STORY = """# Chapter 1: The Gate
 
@@ -176,6 +176,29 @@ def test_two_names_become_one_person_only_where_a_true_quote_has_both(there, tmp
         there.answers = [("The text, from", people), ("", {"characters": []})]
         cast = read(there, story, tmp_path / str(len(quote)))[0].cast
         assert len([name for name in cast if name in ("William", "Pip")]) == names
+
+
+def test_a_name_of_two_people_is_nobodys(there, tmp_path):
+    story = tmp_path / "story.md"
+    story.write_text("# Chapter 1\n\nEmma and Tom were in the garden. The Doctor wore a red coat and waited there, and so did Ann.\n")
+    names = {"Emma": ("the Doctor",), "Tom": ("the Doctor", "Ann"), "Ann": ()}
+    everyone = {name: people.Person(name, aliases=aliases) for name, aliases in names.items()}
+    red, too = "The Doctor wore a red coat", "and so did Ann"
+    bob = {"name": "Bob", "aliases": [said("the Doctor", red)], "kind": said("man", too)}
+    there.answers = [
+        ("The text, from", {"people": [{"name": "The Doctor", "kind": said("man", red), "clothes": said("a red coat", red)}, bob]}),
+        ("", {"characters": [said("the Doctor", red), said("Ann", too)]}),
+    ]
+    with model.LanguageModel(model.Server("ollama", "ollama", "reader:8b", there.url, seconds=30.0)) as asked:
+        scribe, book = writer.Writer(asked, tmp_path / "cache"), chapters.read(story)
+        assert language.finished(scribe.people(book, everyone)) == everyone and not scribe.heard
+        told, _ = language.finished(scribe.shots(scenes.split(book[0]), {1: book[0]}, everyone))[1, 1]
+    assert told.people == ("Ann",), "her own name is hers, whoever else is called so"
+
+
+@pytest.mark.parametrize("name", ["off", " OFF ", "", "none", "False"])
+def test_no_writer_is_wanted_where_its_name_says_so(name):
+    assert not model.is_wanted(name) and model.is_wanted("ollama") and model.is_wanted("offline")
 
 
 def test_a_long_chapter_is_asked_in_pieces(there, tmp_path):

@@ -1,14 +1,18 @@
 """The output folder of illustrate over many runs: what is a person's stays, what is the program's is found again."""
 
+import builtins
+import io
 import shutil
+import subprocess
 
 import pytest
 from PIL import Image
 
 from reverie import media, recipes, settings
-from reverie.errors import BadInput
+from reverie.errors import BadInput, StoreFailed
 from reverie.faces.cli_run import Outcome
-from reverie.pipelines import illustrate
+from reverie.language import model
+from reverie.pipelines import _folder, illustrate
 
 SCENES = ["Emma stood in the garden at dawn. Rain fell on the white statue.", "At night Emma walked through the forest. A red house burned.",
           "The boat lay in the harbour under a clear sky. Emma sat on the sand and waited for the evening."]
@@ -159,3 +163,39 @@ def test_thrown_seed_is_named_where_a_stopped_run_says_how_to_carry_on(studio, p
     seed = int(said.split("--seed ")[1].split()[0])
     assert recipes.read(path)["seed"] == seed + 100_000 + 16
     assert run(studio, params, seed=seed)[1]["kept"] >= 1
+
+
+@pytest.fixture
+def no_room(tmp_path):
+    """A real disk on which nothing more can be made; skipped where we may not mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=2", "tmpfs", folder], capture_output=True, timeout=10).returncode:
+        pytest.skip("mounting a small disk needs root")
+    (folder / "out").mkdir()
+    yield folder
+    subprocess.run(["umount", folder], check=True, timeout=10)
+
+
+@pytest.mark.parametrize("name", ["new", "out"])
+def test_full_disk_is_said_in_the_same_words_everywhere(studio, params, no_room, name):
+    with pytest.raises(StoreFailed, match="The disk is full: .*Free some space"):
+        run(studio, params, out=str(no_room / name))
+
+
+def test_picture_is_read_once_on_its_way_into_the_folder(tmp_path, monkeypatch):
+    recipe = {"prompt": "a house", "model": "pocket", "width": 64, "height": 64, "steps": 2, "cfg": 5.0, "seed": 3, "key": "k"}
+    for side in (64, 600):
+        source = media.write_bytes(tmp_path / f"{side}.png", media.encode_png(Image.new("RGB", (side, side)), recipe))
+        opened, real = [], io.open
+        with monkeypatch.context() as patch:
+            for module in (io, builtins):
+                patch.setattr(module, "open", lambda file, *args, **more: opened.append(str(file)) or real(file, *args, **more))
+            _folder.put(source, tmp_path / "out" / "p.png")
+        assert opened.count(str(source)) == 1
+        assert Image.open(tmp_path / "out" / "p.png").width >= 512 and recipes.read(tmp_path / "out" / "p.png")["key"] == "k"
+
+
+def test_word_for_no_writer_is_the_language_rooms_own(params, monkeypatch):
+    monkeypatch.setattr(model, "OFF", "nobody")
+    assert len(illustrate.rows(params.model_copy(update={"writer": "Nobody"}))) == 3

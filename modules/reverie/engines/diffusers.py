@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
-from reverie import additions, errors, models
+from reverie import additions, errors, models, settings
 from reverie.engines import Picture, Progress, _messages, _schedulers
 from reverie.errors import BadInput, Cancelled, WorkerDied
 from reverie.families import FAMILIES, KINDS
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 LOG_LIMIT = 4 << 20
 CANCEL_WAIT_S = 2.0  # after that the step's end is no longer waited for; the worker finishes it alone
 CLOSE_WAIT_S = 3.0
-_OUTSIDE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 _EXITS = {
     "SIGKILL": "Probably the machine ran out of memory: choose a smaller size, fewer pictures at once or a smaller model.",
     "SIGTERM": "Somebody ended it: run the job again.",
@@ -133,7 +132,7 @@ class DiffusersEngine:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log_stream,
-                env=_environment(),
+                env=settings.child_environment(),
                 # A Ctrl-C in the terminal reaches the whole group: the worker must hear of it from this side only.
                 start_new_session=os.name == "posix",
             )
@@ -218,13 +217,6 @@ class DiffusersEngine:
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         remedy = _EXITS.get(name, f"Run the job again; if it happens again, look at {self.log_file}.")
         return WorkerDied(f"The worker process ended in the middle of the job ({name}).", remedy)
-
-
-def _environment() -> dict[str, str]:
-    """Where the package is, and nothing may be fetched behind the person's back."""
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **_OUTSIDE, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _read_all(stream, messages: queue.Queue) -> None:

@@ -25,6 +25,7 @@ EXAMPLES = {
         "reverie illustrate mybook/ --chapters 1 3 --dry-run",
         "reverie illustrate mybook/ --resume 2 5 --steps 40 --guidance 8.0",
         "reverie illustrate novel.md --style watercolour --characters people.yaml --json",
+        "reverie illustrate mybook/ --redraw 2 5",
         "reverie illustrate mybook/ --check",
         "reverie illustrate novel.md --writer ollama:hermes3:8b --dry-run",
     ),
@@ -143,6 +144,7 @@ class Outcome:
         where = f" in {self.pictures[-1][0].parent}" if number else ""
         seed = self.plan[0].get("seed") if self.plan else None
         again = "the same command" if seed is None else f"the same command with --seed {seed}"
+        again += ", without --redraw," if self.plan and self.plan[0].get("redrawn") else ""
         return f"{made}{where}; {again} carries on from here."
 
     def rows(self) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ Wanted = TypeVar("Wanted", bound=BaseModel)
 Messages = list[dict[str, str]]
 
 OFF = "off"
+_MEAN_OFF = frozenset({"", "none", "false"})
 CONNECT_S = 5.0
 ANSWER_SHARE = 3          # the answer may have this part of the context
 BYTES_A_TOKEN = 3         # an English token has four and more, a Chinese character is three bytes and about one token
@@ -100,6 +101,11 @@ _PROTOCOLS = {
 def names() -> list[str]:
     """The servers there are rows for."""
     return list(settings.config("writer")["servers"])
+
+
+def is_wanted(writer: str) -> bool:
+    """Whether `writer` names a server at all: OFF is none, and nor is what papermill or a shell may write for it."""
+    return writer.strip().lower() not in {OFF, *_MEAN_OFF}
 
 
 def server(writer: str) -> Server:

@@ -259,6 +259,8 @@ class Writer:
             made = self._claim(what, one, (chapter.number, 0), chapter.text, span, **more)
             return [made] if made else []
 
+        if len(_owners(found, name)) > 1:
+            return found  # which of them is meant, nobody can tell
         owner = _owner(found, name)
         true = [alias for alias in said.aliases if quotes.find(text, alias.quote) and _is_same(name, alias)]
         same = [other for alias in true if owner is None and (other := _owner(found, alias.value))]
@@ -266,7 +268,7 @@ class Writer:
         if not told:
             return found
         for alias in said.aliases:
-            if alias.value.strip() != name and _is_name(alias.value.strip()) and _owner(found, alias.value) is None:
+            if alias.value.strip() != name and _is_name(alias.value.strip()) and not _owners(found, alias.value):
                 told += claim("alias", alias, has=alias.value)
         told += claim("kind", said.kind) if _in(said.kind.value, KINDS) not in ("", "nobody") else []
         told += claim("age", said.age) if _age(said.age.value) else []
@@ -329,10 +331,16 @@ def _parted(text: str, start: int, end: int, most: int) -> Iterator[tuple[int, i
 
 
 def _owner(everyone: Cast, name: str) -> str | None:
-    """Whom of the cast a name means: the key of the one person who has it."""
+    """Whom of the cast a name means: the key of the one person who has it; None for nobody's and for a name of several."""
+    owners = _owners(everyone, name)
+    return owners[0] if len(owners) == 1 else None
+
+
+def _owners(everyone: Cast, name: str) -> list[str]:
+    """The keys of all who have a name; of the one whose own it is, where it is an alias of others."""
     wanted = re.sub(r"^the ", "", " ".join(name.split()).lower())
-    named = (key for key, person in everyone.items() if wanted in {n.lower() for n in people.names(person)})
-    return next(named, None) if wanted else None
+    named = [key for key, person in everyone.items() if wanted and wanted in {n.lower() for n in people.names(person)}]
+    return [key for key in named if people.names(everyone[key])[0].lower() == wanted] or named
 
 
 def _named(text: str, everyone: Cast) -> list[Person]:

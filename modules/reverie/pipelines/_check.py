@@ -89,7 +89,8 @@ def tell(grades: list[dict[str, Any]], worst: list[dict[str, Any]], clip: str, o
         lines += [f"  {_place(found)}: {found['sure']:.0%} sure, rank {found['rank']} of {others}{like}",
                   f"    {Path(found['path']).name}"]
     return [*lines, f"Edit a scene's prompt in {out / 'prompts'} and run again: only that picture is made anew. "
-                    "Another --seed draws all of them differently, --count 4 gives more to choose from."]
+                    f'--redraw "{worst[0]["chapter"]} {worst[0]["scene"]}" draws one with another seed, another --seed all of them, '
+                    "--count 4 gives more to choose from."]
 
 
 def _grade(row: dict[str, Any], path: Path, own: int, matches, scale: float, scenes: list[dict]) -> dict[str, Any]:

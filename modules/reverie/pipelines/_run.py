@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -62,9 +64,28 @@ def words(settings, prompt: str, negative: str, seed: int, loras: str = "") -> d
     """Prompts as a task takes them: choices made by `seed`, `<lora:name:0.8>` taken out, embeddings found."""
     prompt, negative = (wildcards.resolve(text, seed, settings.wildcards) for text in (prompt, negative))
     prompt, tagged = additions.from_prompt(prompt)
-    both = additions.from_list(loras) | tagged
+    both = {plain_name("lora", name, settings): weight for name, weight in (additions.from_list(loras) | tagged).items()}
     embeddings = additions.named_in(f"{prompt}\n{negative}", settings)
     return {"prompt": prompt, "negative": negative, "loras": tuple(both.items()), "embeddings": embeddings}
+
+
+def plain_name(kind: str, name: str, settings) -> str:
+    """A LoRA's or VAE's name without folder and ending, wherever it then still means the same file; else as it was given.
+
+    Recipes, keys and the catalogue know files by that name. What is not here is said when the task is made.
+    """
+    if not Path(name).expanduser().is_absolute() and not name.lower().endswith(".safetensors"):
+        return name
+    folder = settings.models / additions.KINDS[kind][0]
+    for given in (name, re.sub(r"(?i)\.safetensors$", "", name)):
+        with suppress(ReverieError):
+            path = additions.find(kind, given, settings)
+            for each in (Path(path.name), *([path.relative_to(folder)] if path.is_relative_to(folder) else [])):
+                shorter = (each if path.is_dir() else each.with_suffix("")).as_posix()
+                with suppress(ReverieError):
+                    if additions.find(kind, shorter, settings).samefile(path):
+                        return shorter
+    return name
 
 
 def sampling(model, params: Any, loras: tuple = ()) -> dict[str, Any]:

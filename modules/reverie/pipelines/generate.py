@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reverie import engines, media, models, wildcards
 from reverie.errors import BadInput
 from reverie.pipelines import Update
-from reverie.pipelines._run import error_of, follow, sampling, words
+from reverie.pipelines._run import error_of, follow, plain_name, sampling, words
 from reverie.studio import make_task
 from reverie.types import Task, parse_size
 
@@ -89,7 +89,8 @@ def plan(studio, params: Params) -> list[Task]:
     inputs = (studio.take_in(Path(params.init).expanduser()),) if params.init else ()
     common = dict(
         engine=params.engine, width=width, height=height,
-        kind="img2img" if inputs else "txt2img", denoise=params.strength if inputs else 1.0, inputs=inputs, vae=params.vae,
+        kind="img2img" if inputs else "txt2img", denoise=params.strength if inputs else 1.0, inputs=inputs,
+        vae=plain_name("vae", params.vae, studio.settings),
     )
     engines.check_name(params.engine)
     chosen = wildcards.has(params.prompt) or wildcards.has(params.negative)

@@ -24,9 +24,9 @@ class IllustrateTab:
         import ipywidgets
 
         self.pipeline = pipelines.get("illustrate")
-        self.form = Form(self.pipeline.Params, parameters, lead="text", leave_out=("dry_run",))
+        self.form = Form(self.pipeline.Params, parameters, lead="text", leave_out=("dry_run", "redraw"))
         self.runner = Runner(self.pipeline, self._asked, self._take, self._end)
-        self.table, self._filled = SceneTable(), None
+        self.table, self._filled, self._digests, self._wanted = SceneTable(), None, {}, ""
         self.read = ipywidgets.Button(description="Read scenes", icon="book", tooltip="Find the scenes and write their prompts")
         self.read.add_class("rv-read")
         self.read.on_click(lambda _: self._start_reading())
@@ -43,8 +43,23 @@ class IllustrateTab:
 
     def _asked(self):
         """What the run that starts now is asked for; the form may be changed while it runs."""
-        self._running = self.form.params(dry_run=False)
+        wanted, self._wanted = self._wanted, ""
+        self._running = self.form.params(dry_run=False, redraw=wanted, **({"resume": ""} if wanted else {}))
         return self._running
+
+    def _redraw(self, row: dict[str, Any]) -> None:
+        """Draw another picture of this scene, and of no other. BadInput while something else is on its way."""
+        self._check_folder()
+        if self.runner.running or self.read.disabled:
+            raise BadInput("Another run is on its way.", "Ask again when it has ended.")
+        if self.form.params().count != self._filled[1]:
+            raise BadInput("The form asks for another number of pictures by now.", "Read the scenes again.")
+        self._wanted = f"{row['chapter']} {row['scene']}"
+        self.runner.start()
+
+    def _check_folder(self) -> None:
+        if self._filled and self.pipeline.out_folder(self.form.params()) != self._filled[0]:
+            raise BadInput("The form means another folder by now, and these scenes are not its own.", "Read the scenes again.")
 
     def _start_reading(self) -> None:
         """In a thread: a whole novel takes seconds, and the notebook stays free."""
@@ -56,7 +71,7 @@ class IllustrateTab:
 
     def _read(self) -> None:
         try:
-            params = self.form.params(dry_run=False)
+            params = self.form.params(dry_run=False, redraw="")
             rows = self.pipeline.rows(params, tell=self.runner.say)
             self._fill(params, rows)
             chapters = len({row["chapter"] for row in rows})
@@ -68,31 +83,35 @@ class IllustrateTab:
             self.read.disabled = False
 
     def _fill(self, params, rows: list[dict[str, Any]]) -> None:
-        out = self.pipeline.out_folder(params)
-        self._filled = out, params.count
-        composed = {row["filename"]: row["composed"] for row in rows}
-
-        def pictures_of(row: dict[str, Any]) -> list[Path]:
-            return [out / name for name in self.pipeline.filenames(row["filename"], params.count)]
+        self._filled = self.pipeline.out_folder(params), params.count
+        self._digests = {row["filename"]: row["span"]["digest"] for row in rows}
+        by_name = {row["filename"]: row for row in rows}
 
         def save(filename: str, prompt: str, negative: str) -> Path:
-            if self.pipeline.out_folder(self.form.params()) != out:
-                raise BadInput("The form means another folder by now, and these scenes are not its own.", "Read the scenes again, then edit.")
-            return self.pipeline.save_prompt(params, filename, prompt, negative, composed[filename])
+            self._check_folder()
+            return self.pipeline.save_prompt(params, filename, prompt, negative, by_name[filename])
 
-        self.table.fill([dict(row) for row in rows], pictures_of, save)
+        self.table.fill([dict(row) for row in rows], lambda row: self.pipeline.pictures(params, row), save, self._redraw)
 
     def _take(self, update) -> None:
         if update.kind == "plan":
             self.read.disabled = True
             self.board.value = ""
-            if self._filled != (self.pipeline.out_folder(self._running), self._running.count) or not self.table.shows(update.data):
+            if self._running.redraw:
+                self._check_text(update.data)
+            elif self._filled != (self.pipeline.out_folder(self._running), self._running.count) or not self.table.shows(update.data):
                 self._fill(self._running, update.data)
         elif update.kind == "picture":
             self.table.show(update.data["filename"])
 
+    def _check_text(self, rows: list[dict[str, Any]]) -> None:
+        """BadInput, before anything is drawn, if a scene's number means another scene by now."""
+        if any(self._digests.get(row["filename"]) != row["span"]["digest"] for row in rows):
+            raise BadInput("The text was changed since its scenes were read.", "Read the scenes again, then ask for another picture.")
+
     def _end(self, summary) -> None:
         self.read.disabled = False
+        self.table.refresh()
         found = {key: Path(summary[key]) for key in ("storyboard", "epub", "pdf", "animatic") if summary and summary.get(key)}
         self.board.value = look.lines("Check", _checked(summary)) + look.editions(found, MAX_INLINE_BYTES) + (self._storyboard(found["storyboard"]) if "storyboard" in found else "")
 
