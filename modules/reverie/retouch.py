@@ -27,7 +27,8 @@ AREAS = ("auto", "whole", "masked")
 ROOMY = 2.25  # times its own size, a model still paints one picture and not two
 MUCH_SMALLER = 8  # times smaller than what would be painted around it: that part is enlarged
 MOST_ENLARGED = 4
-LATENT = 8  # an engine's finest step, pixels
+STEP = 16  # every family of models paints sizes divisible by this
+LATENT = 8  # pixels of a latent pixel's edge: a mask cannot be finer
 GRAIN = 0.3  # of what is laid under new parts: its share of the picture's own contrast
 
 _PART = r"(?:(all|left|right|top|up|bottom|down)\s*[:=]?\s*)?(\d{1,5})(?:\s*px)?"
@@ -95,7 +96,7 @@ def plan(size: tuple[int, int], white, extend: Box, grow: int, blur: int, native
         seen = small
     paint = _paint_size(_size(seen), native)
     if paint is None:  # as it is, and a little more where that is not divisible
-        paint = tuple(-(-edge // LATENT) * LATENT for edge in _size(seen))
+        paint = tuple(-(-edge // STEP) * STEP for edge in _size(seen))
         seen = (seen[0], seen[1], seen[0] + paint[0], seen[1] + paint[1])
     return Retouch(extend=extend, box=seen, grow=grow, blur=blur), paint
 
@@ -204,7 +205,7 @@ def _paint_size(size: tuple[int, int], native: tuple[int, int]) -> tuple[int, in
     if own / 2 <= pixels <= own * ROOMY:
         return None
     scale = math.sqrt((own if pixels < own else own * ROOMY) / pixels)
-    return tuple(max(LATENT, round(edge * scale / LATENT) * LATENT) for edge in size)
+    return tuple(max(STEP, round(edge * scale / STEP) * STEP) for edge in size)
 
 
 # ------------------------------------------------------------------------------------------------------------ pixels

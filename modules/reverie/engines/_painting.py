@@ -126,7 +126,7 @@ def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done
 
     result = pipe(
         **_embeddings(loaded, pipe, task),
-        **begin,
+        **{name: [picture] * len(seeds) for name, picture in begin.items()},  # one for each seed's generator
         **_how(task),
         guidance_scale=task.cfg,
         num_images_per_prompt=len(seeds),

@@ -103,6 +103,7 @@ def _cast_vae(vae, dtype, last: bool) -> None:
     import torch
 
     encode, decode = vae.encode, vae.decode
+    vae.register_to_config(force_upcast=False)  # SDXL's pipelines would turn its weights into float32 and back for every start picture
     layout = {"memory_format": torch.channels_last} if last else {}
 
     @functools.wraps(encode)
