@@ -143,7 +143,7 @@ def _retouching(studio, params: Params, model) -> dict[str, Any]:
     size = media.open_picture(inputs[0]).size
     white = retouch.read_mask(inputs[1], size) if params.mask else None
     native = model.width, model.height
-    blur = params.mask_blur if params.mask_blur >= 0 else max(8, min(native) // (16 if params.outpaint else 64))
+    blur = params.mask_blur if params.mask_blur >= 0 else max(8, min(64, min(native) // (8 if params.outpaint else 64)))
     extend = retouch.rounded(size, extend)
     how, (width, height) = retouch.plan(size, white, extend, params.mask_grow, blur, native, params.mask_area)
     strength = params.strength or (OUTPAINT_STRENGTH if params.outpaint else INPAINT_STRENGTH)
