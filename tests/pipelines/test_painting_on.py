@@ -66,7 +66,7 @@ def test_the_recipe_names_the_start_picture_and_what_was_done_to_it(studio, star
     assert recipe["retouch"] == {"extend": [0, 0, 32, 0], "box": [0, 0, 128, 64], "grow": 4, "blur": 16}
     assert (recipe["kind"], recipe["denoise"], (asset.width, asset.height)) == ("inpaint", 0.7, (128, 64))
     infotext = recipes.parse_infotext(recipes.infotext(recipe))
-    assert infotext["denoise"] == 0.7 and infotext["extra"]["Mask blur"] == "8"
+    assert infotext["denoise"] == 0.7 and infotext["extra"]["Mask blur"] == "16"
     assert any(u.kind == "note" and "rounded up to sizes divisible by 8: right 32" in u.text for u in updates)
 
 
