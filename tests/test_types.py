@@ -25,6 +25,14 @@ def test_different_tasks_and_different_weights_have_different_keys(one, two):
     assert one.key("a") != one.key("b")
 
 
+@pytest.mark.parametrize("task, key", [
+    (Task(prompt="a red house", seed=7), "fffb57f8d13c30ff"),
+    (Task(kind="img2img", inputs=("x",), denoise=0.4, loras=(("moon", 0.5),)), "6413cfcbf23c12b2"),
+])
+def test_keys_of_pictures_drawn_before_a_field_came_stay(task, key):
+    assert task.key("m").startswith(key)
+
+
 def test_one_of_many_has_its_own_seed_and_wraps_around():
     task = Task(seed=MAX_SEED, count=3)
     assert [task.one(i).seed for i in range(3)] == [MAX_SEED, 0, 1] and task.one(1).count == 1

@@ -36,8 +36,10 @@ def infotext(recipe: dict[str, Any]) -> str:
     }
     if recipe.get("model_hash"):
         pairs["Model hash"] = recipe["model_hash"][:10]
-    if recipe.get("kind") == "img2img":
+    if recipe.get("kind") in ("img2img", "inpaint"):
         pairs["Denoising strength"] = recipe["denoise"]
+    if recipe.get("retouch"):
+        pairs["Mask blur"] = recipe["retouch"]["blur"]
     if recipe.get("vae"):
         pairs["VAE"] = _file(recipe["vae"])
         pairs |= {"VAE hash": digest[:10] for digest in recipe.get("vae_hashes", {}).values()}

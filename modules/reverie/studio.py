@@ -10,10 +10,11 @@ import functools
 import logging
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
-from reverie import additions, engines, media, models
+from reverie import additions, engines, media, models, retouch
 from reverie import settings as settings_module
 from reverie.errors import BadInput, Cancelled, EngineFailed, ReverieError
 from reverie.store import Store
@@ -294,7 +295,10 @@ class _Dispatcher(threading.Thread):
         model = models.find(task.model, self.studio.settings)
         added = additions.of(task, model, self.studio.settings)
         hashes = {"model_hash": models.fingerprint(model), **additions.hashes(added)}
-        pictures = self._engine(task.engine).run(task, inputs, _Reporter(self.studio, job), _CancelAsked(self._jobs, job.id, self._stopping))
+        with retouch.prepare(task, inputs) as (files, finish):
+            asked = _CancelAsked(self._jobs, job.id, self._stopping)
+            pictures = self._engine(task.engine).run(task, files, _Reporter(self.studio, job), asked)
+            pictures = [replace(picture, image=finish(picture.image)) for picture in pictures]
         if len(pictures) != task.count:
             raise EngineFailed(f"The engine made {len(pictures)} of {task.count} pictures.", "Run it again.")
         assets = [self.studio.keep(job, index, picture, hashes) for index, picture in enumerate(pictures)]

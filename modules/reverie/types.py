@@ -7,7 +7,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
 Kind = Literal["txt2img", "img2img", "inpaint", "upscale"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "quarantined"]
@@ -18,17 +18,32 @@ MAX_SEED = 2**32 - 1
 MAX_WEIGHT = 10.0  # of a LoRA, either way
 
 # Fields of Task that came after the first pictures: not in the key while empty, so that those pictures stay theirs.
-_YOUNGER = frozenset({"loras", "embeddings", "vae"})
+_YOUNGER = frozenset({"loras", "embeddings", "vae", "retouch"})
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Retouch(_Frozen):
+    """Which part of a start picture is painted anew, and how that is put back (`reverie.retouch` does it). All in pixels.
+
+    `extend` is what the canvas has beyond the start picture: left, top, right, bottom. What the mask shows white, and all of
+    `extend`, is new; that grows by `grow` and then fades out over `blur`. The engine sees only `box` of the canvas (left, top,
+    right, bottom; it may reach past the canvas), at the task's width and height.
+    """
+
+    extend: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0, 0)
+    box: tuple[int, int, int, int]
+    grow: int = Field(0, ge=0)
+    blur: int = Field(0, ge=0)
+
+
 class Task(_Frozen):
     """One picture to make (`count` of them, with seeds seed, seed+1, …). Seeds are resolved before a task is stored.
 
     Sizes are pixels and divisible by 8; `denoise` is 0..1 and matters where `inputs` (asset ids) has a picture.
+    With `retouch` they are those of the part that is painted; the picture is as large as its start picture and what is put on.
     `loras` are (name, weight); `embeddings` are the textual inversions that the prompts name; `vae` replaces the model's.
     `extra` holds what only some engines read, such as a file's path; it is part of the key.
     """
@@ -51,6 +66,7 @@ class Task(_Frozen):
     loras: tuple[tuple[str, Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]], ...] = ()
     embeddings: tuple[str, ...] = ()
     vae: str = ""
+    retouch: Retouch | None = None
     extra: dict[str, Any] = {}
 
     @field_validator("width", "height")

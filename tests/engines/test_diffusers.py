@@ -91,6 +91,19 @@ def test_image_to_image_and_inpaint_of_each_family(engine, name, tmp_path):
     assert changed.image.size == kept.image.size == (64, 64)
 
 
+@pytest.mark.parametrize("name", ["fifteen", "large"])
+@pytest.mark.parametrize("kind, denoise", [("img2img", 0.5), ("inpaint", 0.8), ("inpaint", 1.0)])
+def test_several_pictures_from_one_start_picture_are_those_of_their_seeds(engine, name, kind, denoise, tmp_path):
+    start, mask = tmp_path / "start.png", tmp_path / "mask.png"
+    Image.effect_noise((64, 64), 80).convert("RGB").save(start)
+    Image.new("L", (64, 64), 255).save(mask)
+    task = a_task(model=name, kind=kind, denoise=denoise, count=2)
+    together = engine.run(task, [start, mask], QUIET, never)
+    alone = [engine.run(task.one(index), [start, mask], QUIET, never)[0] for index in range(2)]
+    assert all(difference(one.image, other.image) < 1.5 for one, other in zip(together, alone, strict=True))
+    assert difference(together[0].image, together[1].image) > 1
+
+
 def test_denoise_so_low_that_no_step_is_left_still_makes_a_picture(engine, tmp_path):
     start = tmp_path / "start.png"
     Image.new("RGB", (64, 64), (20, 40, 140)).save(start)

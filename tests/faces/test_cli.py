@@ -67,6 +67,8 @@ def test_every_field_is_a_flag(reverie):
     (["generate", "a house", "--steps", "many"], 2, "steps"),
     (["generate", "a house", "--seed", "-7"], 2, "seed"),
     (["generate", "a house", "--stps", "3"], 2, "--stps"),
+    (["generate", "a house", "--mask", "mask.png"], 2, "Name it with --init"),
+    (["generate", "a house", "--mask-area", "half"], 2, "'masked'"),
     (["generate", "a house", "--model", "no-such-model"], 1, "no-such-model"),
     (["illustrate", "no/such/folder", "--dry-run"], 2, "no/such/folder"),
     (["illustrate", SAMPLES, "--resume", "99", "1", "--dry-run"], 2, "99"),

@@ -90,6 +90,17 @@ def test_a_number_the_model_decides_is_an_empty_line_that_says_so():
     assert form.controls["seed"].placeholder == "a new one each time"
 
 
+def test_what_is_painted_on_or_in_lies_under_more():
+    form = Form(pipelines.get("generate").Params, {"outpaint": "left 64"}, lead="prompt")
+    fold = form.widget.children[-1].children[0]
+    names = {name for box in fold.children for name in box._dom_classes}
+    assert {"rv-field-init", "rv-field-mask", "rv-field-outpaint", "rv-field-mask-blur", "rv-field-mask-area"} <= names
+    assert form.controls["mask_area"].options == ("auto", "whole", "masked") and form.controls["outpaint"].value == "left 64"
+    assert (form.controls["mask_blur"].value, form.controls["strength"].value) == ("", "")
+    form.controls["mask_area"].value = "masked"
+    assert form.params() == pipelines.get("generate").Params(outpaint="left 64", mask_area="masked")
+
+
 def test_the_dice_throws_a_seed():
     tab = GenerateTab({})
     grid = tab.form.widget.children[1]

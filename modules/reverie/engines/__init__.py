@@ -38,7 +38,8 @@ class Engine(Protocol):
 
     It calls `emit(Progress)` at least once a step and looks at `cancelled()` at least as often; when that says True it
     raises Cancelled within one step. Errors are ReverieErrors (OutOfMemory, WorkerDied, ModelMissing, EngineFailed).
-    After an error the engine is usable again. `inputs` are the files of the task's input assets, in order.
+    After an error the engine is usable again. `inputs` are the files of the task's input assets, in order; of a task
+    with `retouch`, the part to paint and its mask, at the task's size: the studio puts what comes back into the start picture.
     `close` ends every process the engine started; calling it twice is harmless.
     """
 

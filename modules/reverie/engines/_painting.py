@@ -142,7 +142,7 @@ def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done
 
     result = pipe(
         **{name: _times(value, len(seeds)) for name, value in _embeddings(loaded, pipe, task).items()},
-        **begin,
+        **{name: [picture] * len(seeds) for name, picture in begin.items()},  # one for each seed's generator
         **_how(loaded, task),
         # Drawn on the processor, so that a seed means the same noise on every device.
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],

@@ -19,6 +19,8 @@ EXAMPLES = {
         'reverie generate "two boats on a river, night, full moon" --seed 7 --count 4',
         'reverie generate "a castle in the snow" --size 256x256 --steps 30 --out castle.png',
         'reverie generate "the same castle at night" --init castle.png --strength 0.4 --json',
+        'reverie generate "a yellow moon" --init castle.png --mask mask.png --out moon.png',
+        'reverie generate "a castle in the snow" --init castle.png --outpaint "left 64, right 64" --out wide.png',
     ),
     "illustrate": (
         "reverie illustrate assets/samples/the-time-machine",

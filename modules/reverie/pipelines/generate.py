@@ -7,11 +7,11 @@ import secrets
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reverie import engines, media, models, wildcards
+from reverie import engines, media, models, retouch, wildcards
 from reverie.errors import BadInput
 from reverie.pipelines import Update
 from reverie.pipelines._run import error_of, follow, plain_name, sampling, words
@@ -44,11 +44,29 @@ class Params(BaseModel):
     )
     sampler: str = Field("", description="empty: the model's own", json_schema_extra={"choices": "samplers", "advanced": True})
     init: str = Field("", description="start from this picture (image to image)", json_schema_extra={"widget": "path", "advanced": True})
-    strength: float = Field(0.5, gt=0, le=1, description="how much to change the start picture", json_schema_extra={"advanced": True})
+    strength: float = Field(
+        0.0, ge=0, le=1, description="how much to change of it; 0: 0.5, within a mask 0.8, around it 0.9",
+        json_schema_extra={"advanced": True},
+    )
+    mask: str = Field(
+        "", description="paint only where this picture is white (inpaint)", json_schema_extra={"widget": "path", "advanced": True},
+    )
+    outpaint: str = Field(
+        "", description="pixels to paint on around the start picture: 'left 128, right 128', 'all 64' or '256'",
+        json_schema_extra={"advanced": True},
+    )
+    mask_grow: int = Field(4, ge=0, le=512, description="pixels by which the mask grows", json_schema_extra={"advanced": True})
+    mask_blur: int = Field(
+        -1, ge=-1, le=512, description="pixels over which new fades into old; -1: as it suits the model", json_schema_extra={"advanced": True},
+    )
+    mask_area: Literal["auto", "whole", "masked"] = Field(
+        "auto", description="what the model sees: the whole picture, or only what is masked, enlarged", json_schema_extra={"advanced": True},
+    )
     engine: str = Field("diffusers", description="what generates", json_schema_extra={"choices": "engines", "advanced": True})
     out: str = Field("", description="copy the pictures here: a file name or a folder", json_schema_extra={"widget": "path", "advanced": True})
 
 
+STRENGTH, INPAINT_STRENGTH, OUTPAINT_STRENGTH = 0.5, 0.8, 0.9
 MAX_BATCH = 4  # pictures of one job: few enough that the first ones appear soon
 
 
@@ -58,6 +76,9 @@ def run(studio, params: Params) -> Iterator[Update]:
     tasks = plan(studio, params)
     session = studio.session(NAME, params.prompt[:80], params.model_dump())
     yield Update("plan", text=session, data=[task.model_dump(mode="json") for task in tasks])
+    if tasks[0].retouch:
+        size = media.open_picture(studio.input_path(tasks[0].inputs[0])).size
+        yield Update("note", text=retouch.told(tasks[0], size, params.outpaint))
     jobs = [studio.submit(task, session) for task in tasks]
     pictures: list[Path] = []
     failed: list[str] = []
@@ -84,14 +105,9 @@ def plan(studio, params: Params) -> list[Task]:
     if not params.prompt.strip():
         raise BadInput("The prompt is empty.", 'Say what to draw: reverie generate "a red house at night"')
     model = models.find(params.model, studio.settings)
-    width, height = _size(params, model)
+    start = _start(studio, params, model)
     seed = params.seed if params.seed >= 0 else secrets.randbelow(2**31)
-    inputs = (studio.take_in(Path(params.init).expanduser()),) if params.init else ()
-    common = dict(
-        engine=params.engine, width=width, height=height,
-        kind="img2img" if inputs else "txt2img", denoise=params.strength if inputs else 1.0, inputs=inputs,
-        vae=plain_name("vae", params.vae, studio.settings),
-    )
+    common = dict(engine=params.engine, vae=plain_name("vae", params.vae, studio.settings), **start)
     engines.check_name(params.engine)
     chosen = wildcards.has(params.prompt) or wildcards.has(params.negative)
     at_once = 1 if chosen else MAX_BATCH  # with choices, every picture has a prompt of its own
@@ -103,6 +119,35 @@ def plan(studio, params: Params) -> list[Task]:
         tasks.append(make_task(**common, **how, **said, seed=own, count=min(at_once, params.count - first)))
     _check_out(params)
     return tasks
+
+
+def _start(studio, params: Params, model) -> dict[str, Any]:
+    """What a task begins with: kind, size, inputs, strength, and what of the start picture is painted anew."""
+    if params.mask or params.outpaint:
+        return _retouching(studio, params, model)
+    width, height = _size(params, model)
+    if not params.init:
+        return dict(width=width, height=height)
+    inputs = (studio.take_in(Path(params.init).expanduser()),)
+    return dict(kind="img2img", width=width, height=height, inputs=inputs, denoise=params.strength or STRENGTH)
+
+
+def _retouching(studio, params: Params, model) -> dict[str, Any]:
+    if not params.init:
+        raise BadInput(f"--{'mask' if params.mask else 'outpaint'} needs a picture to start from.", "Name it with --init.")
+    if params.size:
+        raise BadInput("With --mask or --outpaint a picture keeps its size, so --size has no meaning.", "Leave --size out.")
+    extend = retouch.parse_outpaint(params.outpaint) if params.outpaint else (0, 0, 0, 0)
+    inputs = [Path(name).expanduser() for name in (params.init, params.mask) if name]
+    taken = tuple(map(studio.take_in, inputs))
+    size = media.open_picture(inputs[0]).size
+    white = retouch.read_mask(inputs[1], size) if params.mask else None
+    native = model.width, model.height
+    blur = params.mask_blur if params.mask_blur >= 0 else max(8, min(64, min(native) // (8 if params.outpaint else 64)))
+    extend = retouch.rounded(size, extend)
+    how, (width, height) = retouch.plan(size, white, extend, params.mask_grow, blur, native, params.mask_area)
+    strength = params.strength or (OUTPAINT_STRENGTH if params.outpaint else INPAINT_STRENGTH)
+    return dict(kind="inpaint", width=width, height=height, inputs=taken, denoise=strength, retouch=how)
 
 
 def _size(params: Params, model) -> tuple[int, int]:
