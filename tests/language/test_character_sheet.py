@@ -146,4 +146,4 @@ def test_what_can_be_meant_is_taken(tmp_path, text):
     path = tmp_path / "sheet.yaml"
     path.write_text(text)
     person, = sheet.load_sheet(path).values()
-    assert person.name in ("Emma", "No", "1984") and person.colour in (*people.PALETTE, "white")
+    assert person.name in ("Emma", "No", "1984") and person.colour in (*people.PALETTE, *people.SPARE)

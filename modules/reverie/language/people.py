@@ -42,8 +42,8 @@ class Person:
 Cast = dict[str, Person]
 
 
-PALETTE = ("blue", "red", "green", "brown", "purple", "orange", "yellow")
-SPARE = ("white",)  # worn by the eighth
+PALETTE = ("blue", "red", "green", "purple", "orange", "yellow")
+SPARE = ("white", "brown")  # only when the others are worn: `pocket` draws a brown coat red in every second red dusk
 NARRATOR = Person("the narrator", "man", colour="blue")
 
 
