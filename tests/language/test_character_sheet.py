@@ -120,7 +120,7 @@ def test_phrase_that_no_longer_fits_its_clothes_is_said(out, book):
     ("Emma: {hair: red}", "'Emma' has hair, which is not known. Known are: look"), ("Emma: {5: red}", "'Emma' has 5"),
     ("Emma: {kind: robot}", "the kind of 'Emma' is 'robot'"), ("Emma: {seed: many}", "the seed of 'Emma' is 'many'"),
     ("Emma: {seed: -1}", "the seed of 'Emma'"), ("Emma: {narrator: maybe}", "narrator or unseen of 'Emma'"),
-    ("Emma: {unseen: 3}", "narrator or unseen"), ("Emma: {colour: turquoise}", "'turquoise', which cannot be painted. Use one of: red"),
+    ("Emma: {unseen: 3}", "narrator or unseen"), ("Emma: {colour: tartan}", "'tartan', which cannot be painted. Use one of: red"),
     ("Tom: {}\nEmma: {}\nTom: {}", "line 3, 'Tom' has a name of 'Tom' \\(line 1\\)"), ("Emma: {aliases: [Em]}\nEmily: {aliases: [em]}", "line 2, 'Emily' has a name of 'Emma'"),
     ("Emma: {phrase: " + "very " * 200 + "}", "phrase of 'Emma' has at least 200 tokens, and 20 fit"),
     ("a: &a [*a]", "not YAML at line 1"), ("? [x]\n: {}", "names nobody"), ("Emma: !!python/object:os.system {}", "not YAML"),
@@ -146,4 +146,4 @@ def test_what_can_be_meant_is_taken(tmp_path, text):
     path = tmp_path / "sheet.yaml"
     path.write_text(text)
     person, = sheet.load_sheet(path).values()
-    assert person.name in ("Emma", "No", "1984") and person.colour in (*people.PALETTE, "white")
+    assert person.name in ("Emma", "No", "1984") and person.colour in (*people.PALETTE, *people.SPARE)

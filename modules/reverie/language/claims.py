@@ -36,7 +36,7 @@ class Claim(NamedTuple):
 def _patterns() -> dict[str, re.Pattern]:
     words = lexicon.words("features")
     garments = "|".join(sorted((form for noun in lexicon.words("clothes") for form in lexicon.forms(noun)), key=len, reverse=True))
-    colours = "|".join(sorted([*lexicon.colours(), "grey", "gray", "black", "pink"], key=len, reverse=True))
+    colours = rf"(?:\w+-)?(?:{'|'.join(sorted(lexicon.clothes_colours(), key=len, reverse=True))})"  # "bottle-green"
     shades = "|".join(words["shades"])
     builds = "|".join(words["builds"])
     some = r"(?:(?:an?|his|her|the)\s+)?"
@@ -122,7 +122,7 @@ def _with(person: Person, claims_of, breaks, numbers_of) -> Person:
     person = replace(person, evidence=tuple(evidence))
     if looks.get("clothes"):
         claim = looks["clothes"][0]
-        person = with_clothes(person, claim.value, lexicon.colours().get(claim.colour, person.colour))
+        person = with_clothes(person, claim.value, lexicon.worn_colour(claim.colour))
     person = _aged(person, looks)
     features = [c.value for c in looks.get("build", []) + looks.get("haired", [])], [c.value for c in looks.get("hair", [])]
     if person.kind == "animal":

@@ -70,6 +70,25 @@ def colours() -> dict[str, str]:
 
 
 @lru_cache(maxsize=None)
+def clothes_colours() -> dict[str, str]:
+    """As `colours`, with the words that name a colour of clothes alone: lilac, mustard, wine."""
+    return colours() | {word: colour for colour, synonyms in config("pocket")["clothes_synonyms"].items() for word in synonyms}
+
+
+def worn_colour(clothes: str) -> str:
+    """The colour of a phrase of clothes ("his bottle-green coat": green) as the embedded model knows it; "" where it tells none.
+
+    Of a compound that is no word of its own the last part counts.
+    """
+    known = clothes_colours()
+    for word in re.findall(r"[a-z]+(?:-[a-z]+)*", clothes.lower()):
+        colour = known.get(word) or next((known[part] for part in reversed(word.split("-")) if part in known), "")
+        if colour:
+            return colour
+    return ""
+
+
+@lru_cache(maxsize=None)
 def people() -> dict[str, str]:
     """noun → kind (man, woman, child, figure, group)."""
     return {str(noun): kind for kind, nouns in words("people").items() for noun in nouns}

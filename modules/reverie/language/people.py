@@ -42,7 +42,8 @@ class Person:
 Cast = dict[str, Person]
 
 
-PALETTE = ("blue", "red", "green", "brown", "purple", "orange", "yellow")
+PALETTE = ("blue", "red", "green", "purple", "orange", "yellow")
+SPARE = ("white", "brown")  # only when the others are worn: `pocket` draws a brown coat red in every second red dusk
 NARRATOR = Person("the narrator", "man", colour="blue")
 
 
@@ -52,14 +53,29 @@ def cast(found: Cast, sheet: Cast) -> Cast:
     told = any(p.narrator for p in sheet.values())
     everyone = {n: p for n, p in sheet.items() if p.kind != "nobody"}
     added = {n: p for n, p in found.items() if not {a.lower() for a in names(p)} & known and not (told and n == NARRATOR.name)}
-    worn = Counter(p.colour for p in (*everyone.values(), *(p for p in added.values() if p.clothes or p.narrator)))
-    for name, person in added.items():
-        if not person.clothes and person.kind in ("man", "woman", "child") and name != NARRATOR.name:
-            start = PALETTE.index(person.colour)
-            person = replace(person, colour=min(PALETTE[start:] + PALETTE[:start], key=lambda c: worn[c]))
-            worn[person.colour] += 1
+    worn: Counter = Counter()
+    for rank, p in enumerate([*everyone.values(), *(p for n, p in added.items() if _is_dressed(p) or n == NARRATOR.name)]):
+        worn[p.colour] += 1 + 1 / (rank + 1)
+    for rank, (name, person) in enumerate(added.items(), len(everyone)):
+        if not _is_dressed(person) and person.kind in _CLAD and name != NARRATOR.name:
+            person = replace(person, colour=free_colour(person.colour, worn))
+            worn[person.colour] += 1 + 1 / (rank + 1)  # where colours run out, the least mentioned share theirs
         everyone[name] = replace(person, narrator=person.narrator and not told, quoted=person.quoted and not any(p.quoted for p in sheet.values()))
     return everyone
+
+
+_CLAD = ("man", "woman", "child", "group")
+
+
+def _is_dressed(person: Person) -> bool:
+    """Whether the text tells the colour of the person's clothes."""
+    return bool(lexicon.worn_colour(person.clothes))
+
+
+def free_colour(first: str, worn: Counter) -> str:
+    """The colour that is worn least: of equals `first`, or the one that comes soonest after it."""
+    start = PALETTE.index(first) if first in PALETTE else 0
+    return min((*PALETTE[start:], *PALETTE[:start], *SPARE), key=lambda c: worn[c])
 
 
 @lru_cache(maxsize=4096)

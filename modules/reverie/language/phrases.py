@@ -217,8 +217,8 @@ def dressed(person: Person, words: list[Word]) -> Person:
     garments = {form for noun in lexicon.words("clothes") for form in lexicon.forms(noun)}
     for i, word in enumerate(words):
         if word.low in garments and any(w.low in ("clad", "dressed", "wearing", "wore", "robed") for w in words[max(0, i - 6):i]):
-            colours = [w.low for w in words[max(0, i - 2):i] if w.low in lexicon.colours()]
-            return with_clothes(person, " ".join([*colours, word.low]), lexicon.colours()[colours[0]] if colours else "")
+            colours = [w.low for w in words[max(0, i - 2):i] if lexicon.worn_colour(w.low)]
+            return with_clothes(person, " ".join([*colours, word.low]), lexicon.worn_colour(" ".join(colours)))
     return person
 
 

@@ -82,15 +82,17 @@ def _synonyms() -> dict[str, str]:
 
 
 def _people(shot: Shot, rules: dict) -> list[dict]:
-    """Up to three figures, left to right; a group becomes two of a kind beside whoever else is there."""
+    """Up to three figures, left to right; a group takes the places that are left when everybody else has one."""
     most = rules["most_people"]
+    shown = [p for p in shot.people if p.kind in _DRAWN][:most]
     figures: list[dict] = []
-    for person in [p for p in shot.people if p.kind in _DRAWN][:most]:
+    free = most - len(shown)
+    for person in shown:
         pose = shot.pose if person.name == shot.actor else "standing"
-        alone = sum(p.kind in _DRAWN for p in shot.people) == 1
-        times = (3 if alone else 2) if person.kind == "group" else 1
+        times = 1 + (free if person.kind == "group" else 0)
+        free -= times - 1
         figures += [{"kind": _kind(person, i), "colour": _colour(person), "pose": pose} for i in range(times)]
-    return figures[:most]
+    return figures
 
 
 def _kind(person: Person, i: int) -> str:
@@ -106,4 +108,4 @@ def _kind(person: Person, i: int) -> str:
 
 def _colour(person: Person) -> str:
     known = config("pocket")["colour"]
-    return person.colour if person.colour in known else lexicon.colours().get(person.colour, "blue")
+    return person.colour if person.colour in known else lexicon.worn_colour(person.colour) or "blue"

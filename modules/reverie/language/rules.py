@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reverie.language import lexicon, phrases, signals
+from reverie.language import lexicon, people, phrases, signals
 from reverie.language.casting import find_characters
 from reverie.language.people import Cast, Person, cast, present, unnamed
 from reverie.language.phrases import Thing
@@ -198,7 +198,16 @@ def _people(words, everyone: Cast, told: tuple[str, ...] = ()) -> list[Person]:
     nameless = [(p, n) for p, n in unnamed(words, taken) if not (seen and p.kind != "group" and n < 2.5)]
     covered = any(p.kind == "group" for p, _ in seen)
     extra = [p for p, _ in nameless if not (covered and p.kind == "group")][:1]
-    return ([p for p, _ in seen[:MOST_PEOPLE]] + [phrases.dressed(p, words) for p in extra])[:MOST_PEOPLE]
+    shown = [p for p, _ in seen[:MOST_PEOPLE]]
+    return (shown + [_unlike(phrases.dressed(p, words), shown, everyone) for p in extra])[:MOST_PEOPLE]
+
+
+def _unlike(person: Person, shown: list[Person], everyone: Cast) -> Person:
+    """Somebody without a name in a colour that nobody else of the picture wears, and rather nobody of the book."""
+    if person.clothes:
+        return person
+    worn = Counter(p.colour for p in everyone.values()) + Counter({p.colour: 1000 for p in shown})
+    return replace(person, colour=people.free_colour(person.colour, worn))
 
 
 def _light(words, time: str, weather: str, indoors: bool) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,16 @@ def load_sheet(path: Path | str | None) -> Cast:
                                "Join the two, or take the name from one of them.")
             taken[called] = name, line
         cast[name] = person
+    return _coloured(cast)
+
+
+def _coloured(cast: Cast) -> Cast:
+    """Everybody of whose clothes the sheet tells no colour in one that the others do not wear."""
+    worn = Counter(p.colour for p in cast.values() if p.colour)
+    for name, person in cast.items():
+        if not person.colour:
+            cast[name] = replace(person, colour=people.free_colour(colour_of(name), worn))
+            worn[cast[name].colour] += 1
     return cast
 
 
@@ -107,6 +118,7 @@ def doubts(sheet: Cast) -> list[str]:
     found = []
     for person in sheet.values():
         said = {lexicon.colours()[w] for w in re.findall(r"[a-z]+", person.phrase.lower()) if w in lexicon.colours()}
+        said |= {lexicon.worn_colour(person.phrase.partition("wearing")[2])} - {""}
         missing = [what for what in ("look", "clothes") if (text := getattr(person, what)) and text.lower() not in person.phrase.lower()]
         if person.phrase and missing:
             found.append(f"The phrase of {person.name} does not say the {' and '.join(missing)} of the sheet; prompts say the phrase. Empty it to have it made anew.")
@@ -266,7 +278,7 @@ def _from_sheet(name: str, entry, path: Path, line: int) -> Person:
     kind, colour = str(entry.get("kind") or "man").lower(), str(entry.get("colour") or "").lower()
     if kind not in KINDS:
         raise wrong(f"the kind of '{name}' is '{kind}'", f"Use one of: {', '.join(KINDS)}.")
-    if colour and colour not in lexicon.colours():
+    if colour and not lexicon.worn_colour(colour):
         raise wrong(f"the colour of '{name}' is '{colour}', which cannot be painted", f"Use one of: {', '.join(config('pocket')['colour'])}.")
     if entry.get("narrator") not in (None, True, False, "quoted") or not isinstance(entry.get("unseen"), (bool, type(None))):
         raise wrong(f"narrator or unseen of '{name}' is neither true nor false", "Write true or false; narrator may be 'quoted' as well.")
@@ -276,8 +288,8 @@ def _from_sheet(name: str, entry, path: Path, line: int) -> Person:
     length = len(re.findall(r"\w+|[^\w\s]", texts["phrase"]))
     if length > MOST_TOKENS:
         raise wrong(f"the phrase of '{name}' has at least {length} tokens, and {MOST_TOKENS} fit", "Shorten it to what one sees at once.")
-    worn = next((lexicon.colours()[w] for w in re.findall(r"[a-z]+", f"{texts['clothes']} {texts['phrase']}".lower()) if w in lexicon.colours()), "")
-    return Person(name, kind, colour=lexicon.colours().get(colour) or worn or colour_of(name), aliases=tuple(map(str, lists["aliases"])),
+    worn = lexicon.worn_colour(texts["clothes"]) or lexicon.worn_colour(texts["phrase"].partition("wearing")[2] or texts["phrase"])
+    return Person(name, kind, colour=lexicon.worn_colour(colour) or worn, aliases=tuple(map(str, lists["aliases"])),
                   narrator=entry.get("narrator") is True, quoted=entry.get("narrator") == "quoted", seed=entry.get("seed") or 0,
                   evidence=tuple(map(str, lists["evidence"])), unseen=bool(entry.get("unseen")), **texts)
 

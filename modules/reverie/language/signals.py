@@ -41,7 +41,9 @@ def read(text: str) -> list[Word]:
     words: list[Word] = []
     sentence = clause = 0
     first, reader = 0, _Weights()
-    for (token, _), is_spoken in zip(tokens, spoken):
+    for (token, _), is_spoken, was_spoken in zip(tokens, spoken, [False, *spoken]):
+        if was_spoken and not is_spoken:
+            reader = _Weights()  # what somebody supposes in speech is no reason to doubt who says so
         if token[0].isalpha():
             low = token.lower().replace("’", "'")
             low = low[:-2] if low.endswith("'s") else low

@@ -397,8 +397,7 @@ def _described(person: Person, told: Iterable[Claim], texts: dict[int, str]) -> 
     if "look" in first:
         person = replace(person, look=_look(person, first["look"].value))
     if clothes := _phrase(first["clothes"].value.removeprefix("wearing "), 8) if "clothes" in first else "":
-        colour = next((lexicon.colours()[w] for w in clothes.split() if w in lexicon.colours()), person.colour)
-        person = replace(person, clothes=clothes, colour=colour)
+        person = replace(person, clothes=clothes, colour=lexicon.worn_colour(clothes) or person.colour)
     return person
 
 
