@@ -1,4 +1,4 @@
-"""What goes on top of a model: LoRAs with weights, embeddings (textual inversions) named in the prompt, another VAE.
+"""What goes on top of a model: LoRAs with weights, embeddings (textual inversions) named in the prompt, another VAE, a refiner.
 
 They lie in `storage/models/loras`, `embeddings` and `vae`, in folders of their own if one likes; the name is the file's
 without its ending. Which model one is made for is read from its tensors' names and shapes; nothing here loads a tensor.
@@ -58,7 +58,8 @@ _STATED = (
 
 @dataclass(frozen=True)
 class Addition:
-    """One thing on top of a model. `kind` is a name in KINDS, `path` a file or (VAE) a folder; `weight` is a LoRA's."""
+    """One thing on top of a model. `kind` is a name in KINDS or "refiner", `path` a file or (VAE, refiner) a folder; `weight` is
+    a LoRA's, or the refiner's share of the steps."""
 
     kind: str
     name: str
@@ -71,7 +72,7 @@ class Addition:
 
     @property
     def called(self) -> str:
-        return f"{KINDS[self.kind][1]} '{self.name}'"
+        return f"{KINDS.get(self.kind, ('', self.kind))[1]} '{self.name}'"
 
 
 def of(task: Task, model: Model, settings=None) -> tuple[Addition, ...]:
@@ -81,6 +82,8 @@ def of(task: Task, model: Model, settings=None) -> tuple[Addition, ...]:
     wanted += [("embedding", name, 1.0) for name in task.embeddings]
     wanted += [("vae", task.vae, 1.0)] if task.vae else []
     found = tuple(Addition(kind, name, find(kind, name, settings), weight) for kind, name, weight in wanted)
+    if task.refiner:
+        found += (Addition("refiner", task.refiner, models.find(task.refiner, settings).path, task.refine),)
     for addition in found:
         _CHECKS[addition.kind](addition, model, settings)
     return found
@@ -165,14 +168,16 @@ def fingerprint(model: Model, added: Iterable[Addition]) -> str:
     return hashlib.sha256("\n".join([own, *prints]).encode()).hexdigest() if prints else own
 
 
-def hashes(added: Iterable[Addition]) -> dict[str, dict[str, str]]:
-    """What a recipe says of the files: `lora_hashes`, `embedding_hashes`, `vae_hashes`, each name → sha256.
+def hashes(added: Iterable[Addition]) -> dict[str, Any]:
+    """What a recipe says of the files: `lora_hashes`, `embedding_hashes`, `vae_hashes`, each name → sha256, and `refiner_hash`.
 
     A LoRA's is over its tensors alone, without the header, as CivitAI (AutoV3) and the A1111 family count it.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, Any] = {}
     for addition in added:
-        if addition.path.is_file():
+        if addition.kind == "refiner":
+            found["refiner_hash"] = addition.fingerprint
+        elif addition.path.is_file():
             stat = addition.path.stat()
             digest = _sha256(addition.path, stat.st_size, stat.st_mtime_ns, addition.kind == "lora")
             found.setdefault(f"{addition.kind}_hashes", {})[addition.name] = digest
@@ -278,12 +283,21 @@ def _check_vae(vae: Addition, model: Model, settings) -> None:
         raise _not_for(vae, _title(family) or f"models with {kernel[1]} latent channels", model)
 
 
+def _check_refiner(refiner: Addition, model: Model, settings) -> None:
+    own = models.find(refiner.name, settings)
+    if model.family != "sdxl" or own.family not in ("sdxl", "sdxl-refiner"):
+        raise BadInput(
+            f"'{refiner.name}' is {_title(own.family)} and '{model.id}' {_title(model.family)}: only SDXL is refined, by SDXL.",
+            "Leave the refiner out, or choose other models.",
+        )
+
+
 def _scale(config: dict[str, Any]) -> float:
     return config.get("scaling_factor", 0.18215)
 
 
 _VAES = frozenset({"AutoencoderKL", "AutoencoderTiny"})
-_CHECKS = {"lora": _check_lora, "embedding": _check_embedding, "vae": _check_vae}
+_CHECKS = {"lora": _check_lora, "embedding": _check_embedding, "vae": _check_vae, "refiner": _check_refiner}
 
 
 def _not_for(addition: Addition, title: str, model: Model) -> BadInput:

@@ -18,7 +18,7 @@ MAX_SEED = 2**32 - 1
 MAX_WEIGHT = 10.0  # of a LoRA, either way
 
 # Fields of Task that came after the first pictures: not in the key while empty, so that those pictures stay theirs.
-_YOUNGER = frozenset({"loras", "embeddings", "vae", "retouch"})
+_YOUNGER = frozenset({"loras", "embeddings", "vae", "retouch", "refiner", "refine"})
 
 
 class _Frozen(BaseModel):
@@ -45,6 +45,7 @@ class Task(_Frozen):
     Sizes are pixels and divisible by 8; `denoise` is 0..1 and matters where `inputs` (asset ids) has a picture.
     With `retouch` they are those of the part that is painted; the picture is as large as its start picture and what is put on.
     `loras` are (name, weight); `embeddings` are the textual inversions that the prompts name; `vae` replaces the model's.
+    `refiner` is a model that draws the last `refine` (0..1) of the steps.
     `extra` holds what only some engines read, such as a file's path; it is part of the key.
     """
 
@@ -66,6 +67,8 @@ class Task(_Frozen):
     loras: tuple[tuple[str, Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]], ...] = ()
     embeddings: tuple[str, ...] = ()
     vae: str = ""
+    refiner: str = ""
+    refine: float = Field(0.0, ge=0, le=1)
     retouch: Retouch | None = None
     extra: dict[str, Any] = {}
 

@@ -169,6 +169,13 @@ def _vaes() -> list[str]:
     return additions.names("vae")
 
 
+def _refiners() -> list[str]:
+    from reverie import models
+
+    known = [model for model in models.all() if model.family in ("sdxl-refiner", "sdxl")]
+    return [model.id for model in known if model.here] or [model.id for model in known if model.family == "sdxl-refiner"]
+
+
 def _engines() -> list[str]:
     from reverie import engines
 
@@ -183,5 +190,6 @@ def _writers() -> list[str]:
 
 CHOICES: dict[str, Callable[[], list[str]]] = {
     "models": _models, "styles": _styles, "samplers": _samplers, "loras": _loras, "vaes": _vaes,
+    "refiners": _refiners,
     "engines": _engines, "writers": _writers,
 }

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator
 
 from reverie import additions, wildcards
 from reverie.errors import Cancelled, ReverieError, by_name
+from reverie.families import FAMILIES
 from reverie.pipelines import Update
 from reverie.types import Event, Job
 
@@ -60,12 +61,13 @@ def error_of(studio, job_id: str) -> ReverieError:
     return by_name(job.error_class)(job.error) if job.error_class else Cancelled("Cancelled.")
 
 
-def words(settings, prompt: str, negative: str, seed: int, loras: str = "") -> dict[str, Any]:
-    """Prompts as a task takes them: choices made by `seed`, `<lora:name:0.8>` taken out, embeddings found."""
+def words(settings, prompt: str, negative: str, seed: int, loras: str = "", family: str = "") -> dict[str, Any]:
+    """Prompts as a task takes them: choices made by `seed`, `<lora:name:0.8>` taken out, embeddings found where the family reads them."""
     prompt, negative = (wildcards.resolve(text, seed, settings.wildcards) for text in (prompt, negative))
     prompt, tagged = additions.from_prompt(prompt)
     both = {plain_name("lora", name, settings): weight for name, weight in (additions.from_list(loras) | tagged).items()}
-    embeddings = additions.named_in(f"{prompt}\n{negative}", settings)
+    reads = not FAMILIES[family].flow if family in FAMILIES else True
+    embeddings = additions.named_in(f"{prompt}\n{negative}", settings) if reads else ()
     return {"prompt": prompt, "negative": negative, "loras": tuple(both.items()), "embeddings": embeddings}
 
 

@@ -42,6 +42,10 @@ class Params(BaseModel):
     vae: str = Field(
         "", description="another VAE; empty: the model's own", json_schema_extra={"choices": "vaes", "advanced": True},
     )
+    refiner: str = Field(
+        "", description="a model that draws the last steps (SDXL): sdxl-refiner", json_schema_extra={"choices": "refiners", "advanced": True},
+    )
+    refine: float = Field(0.2, gt=0, lt=1, description="the refiner's share of the steps", json_schema_extra={"advanced": True})
     sampler: str = Field("", description="empty: the model's own", json_schema_extra={"choices": "samplers", "advanced": True})
     init: str = Field("", description="start from this picture (image to image)", json_schema_extra={"widget": "path", "advanced": True})
     strength: float = Field(
@@ -107,14 +111,15 @@ def plan(studio, params: Params) -> list[Task]:
     model = models.find(params.model, studio.settings)
     start = _start(studio, params, model)
     seed = params.seed if params.seed >= 0 else secrets.randbelow(2**31)
-    common = dict(engine=params.engine, vae=plain_name("vae", params.vae, studio.settings), **start)
+    refined = dict(refiner=params.refiner, refine=params.refine) if params.refiner else {}
+    common = dict(engine=params.engine, vae=plain_name("vae", params.vae, studio.settings), **refined, **start)
     engines.check_name(params.engine)
     chosen = wildcards.has(params.prompt) or wildcards.has(params.negative)
     at_once = 1 if chosen else MAX_BATCH  # with choices, every picture has a prompt of its own
     tasks = []
     for first in range(0, params.count, at_once):
         own = (seed + first) % 2**32
-        said = words(studio.settings, params.prompt, params.negative, own, params.loras)
+        said = words(studio.settings, params.prompt, params.negative, own, params.loras, model.family)
         how = sampling(model, params, said["loras"])
         tasks.append(make_task(**common, **how, **said, seed=own, count=min(at_once, params.count - first)))
     _check_out(params)
