@@ -164,21 +164,21 @@ def places(text: str, what: str) -> list[tuple[int, int]]:
 
 
 def task(params: Any, model, row: dict[str, Any]) -> Task:
-    seed, said = wording(params, row)
+    seed, said = wording(params, row, model.family)
     return make_task(
         **said, engine=params.engine, count=params.count, seed=seed, width=params.width or model.width,
         height=params.height or model.height, **sampling(model, params, said.get("loras", ())),
     )
 
 
-def wording(params: Any, row: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def wording(params: Any, row: dict[str, Any], family: str = "") -> tuple[int, dict[str, Any]]:
     """The seed and the words. The seed is the scene's own where it was redrawn, else it follows from the chapter and scene
     that it was first drawn as (16 apart: the most pictures a scene can have)."""
     chapter, scene = row["slot"]
     seed = (params.seed + 100_000 * chapter + 16 * scene) % 2**32 if row["own_seed"] is None else row["own_seed"]
     said = {"prompt": row["prompt"], "negative": row["negative"]}
     if row["edited"]:  # only what a person wrote may hold choices and LoRAs
-        said = words(settings.load(), **said, seed=seed)
+        said = words(settings.load(), **said, seed=seed, family=family)
     return seed, said
 
 
