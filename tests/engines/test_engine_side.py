@@ -1,10 +1,11 @@
 """The engine's side of the pipe, with a worker that draws nothing: what it asks for, it also takes back."""
 
-import queue
-import subprocess
+import os
+import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -40,17 +41,12 @@ while True:
 """
 
 
-class Engine(diffusers.DiffusersEngine):
-    def _start(self):
-        if self.pid is None:
-            self._messages = queue.Queue()
-            self._process = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            threading.Thread(target=diffusers._read_all, args=(self._process.stdout, self._messages), daemon=True).start()
+COMMAND = (sys.executable, "-c", WORKER)
 
 
 @pytest.fixture
-def engine():
-    engine = Engine(settings.load(), {})
+def engine(tmp_path):
+    engine = diffusers.DiffusersEngine(replace(settings.load(), storage=tmp_path), {"device": "cpu"}, COMMAND)
     yield engine
     engine.close()
 
@@ -81,7 +77,7 @@ def test_error_of_the_worker_leaves_it_ready_for_the_next(engine):
 
 def test_worker_that_is_gone_is_started_again(engine):
     run(engine, "first")
-    engine._process.kill()
+    os.kill(engine.pid, signal.SIGKILL)
     while engine.pid:
         time.sleep(0.01)
     assert run(engine, "next") == []
