@@ -152,9 +152,11 @@ class Cache:
     def _fits(self, key: str, weights: int) -> bool:
         """Whether the models beside this one may stay: they keep to their limit, and leave room for it to be loaded."""
         others = self._bytes_beside(key)
-        left = self._memory.main() - (0 if key in self._held else weights)
+        loads = 0 if key in self._held else weights  # through main memory, where it stays if the device has no other
+        main = self._memory.main()
+        left = main if self._memory.has_own else main - loads
         limit = self._share * (left + others) if self._limit is None else self._limit
-        return others <= limit and left >= _plan.RESERVE
+        return others <= limit and main - loads >= _plan.RESERVE
 
     def _park_others(self, key: str, gone: list[str]) -> None:
         """Whatever else lies on the device goes into main memory, or goes altogether."""
