@@ -111,14 +111,16 @@ class Cache:
         if self._memory.has_own:
             self._park_others(key, gone)
             found = plan(self._free(), self._is_on_device(key))
-            while (other := self._oldest_but(key)) and not self._fits(key, weights):
+            comes = weights if key not in self._held or found.offload and self._is_on_device(key) else 0
+            while (other := self._oldest_but(key)) and not self._fits(key, comes):
                 gone.append(self.drop(other))
             return found, gone
         loaded, others = key in self._held, self._bytes_beside(key)
         best = _attempt(plan, self._free() + others, loaded)
+        comes = 0 if loaded else weights
         while other := self._oldest_but(key):
             found = _attempt(plan, self._free(), loaded)
-            if found and best and found.modes == best.modes and self._fits(key, weights):
+            if found and best and found.modes == best.modes and self._fits(key, comes):
                 return found, gone
             gone.append(self.drop(other))
         return plan(self._free(), loaded), gone
@@ -149,14 +151,13 @@ class Cache:
             return free
         return min(free, self._budget - sum(held.bytes for held in self._held.values() if held.on_device))
 
-    def _fits(self, key: str, weights: int) -> bool:
-        """Whether the models beside this one may stay: they keep to their limit, and leave room for it to be loaded."""
-        others = self._bytes_beside(key)
-        loads = 0 if key in self._held else weights  # through main memory, where it stays if the device has no other
-        main = self._memory.main()
-        left = main if self._memory.has_own else main - loads
+    def _fits(self, key: str, comes: int) -> bool:
+        """Whether the models beside this one may stay: they keep to their limit, and leave room for what comes into main memory,
+        be it on its way to a card."""
+        others, main = self._bytes_beside(key), self._memory.main()
+        left = main if self._memory.has_own else main - comes
         limit = self._share * (left + others) if self._limit is None else self._limit
-        return others <= limit and main - loads >= _plan.RESERVE
+        return others <= limit and main - comes >= _plan.RESERVE
 
     def _park_others(self, key: str, gone: list[str]) -> None:
         """Whatever else lies on the device goes into main memory, or goes altogether."""
