@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import shutil
+import weakref
 
 import pytest
 
 pytest.importorskip("torch")
 
-from reverie import models  # noqa: E402
-from reverie.engines import _device, _loading, _plan, open_engine, worker  # noqa: E402
+from reverie import models, settings  # noqa: E402
+from reverie.engines import _additions, _cache, _device, _loading, _painting, _plan, open_engine, worker  # noqa: E402
 from reverie.errors import BadInput, OutOfMemory  # noqa: E402
-from reverie.settings import Settings, load  # noqa: E402
+from reverie.settings import Settings  # noqa: E402
 from reverie.types import Task  # noqa: E402
 
 import small  # noqa: E402
@@ -106,9 +107,7 @@ def test_a_picture_that_needs_the_memory_of_kept_models_gets_it(opened, house):
 
 
 def test_a_lora_is_counted_once_and_another_vae_as_the_one_whose_place_it_takes(opened, house):
-    from reverie.engines._additions import bytes_of
-
-    lora = bytes_of([{"kind": "lora", "path": house.models / "loras" / "moon.safetensors"}], _device.choose("cpu", "float32"))
+    lora = _additions.bytes_of([{"kind": "lora", "path": house.models / "loras" / "moon.safetensors"}], _device.choose("cpu", "float32"))
     assert lora > 2000
     engine = opened(memory_gb=(needs(house, "a") + lora) / GIB)
     assert loads(engine, "aaa", loras=[("moon", 1.0)]) == [True, False, False]
@@ -137,6 +136,44 @@ def test_a_lora_that_changed_leaves_no_trace_on_a_model_that_was_kept(opened, ho
     assert not loaded and difference(picture, before) == 0
 
 
+def load_here(house):
+    """Model a with a LoRA on it, in this process."""
+    cpu, model = _device.choose("cpu", "float32"), models.find("a", house)
+    found = _painting.load(model, cpu, shape_of(house, "a"), house.assets, _plan.Plan(), lambda: False, None)
+    _additions.put_on(found, [{"kind": "lora", "name": "moon", "path": house.models / "loras" / "moon.safetensors", "fingerprint": "", "weight": 1.0}])
+    return found
+
+
+def paint(loaded, kind="txt2img", inputs=()):
+    task = Task(prompt="a red house", model="a", kind=kind, width=32, height=32, steps=2, seed=5, sampler="euler")
+    return list(_painting.paint(loaded, task, list(inputs), _plan.Plan(), lambda *_: None, lambda: False))[0][0]
+
+
+def test_a_model_that_was_moved_about_draws_what_it_drew(house, tmp_path):
+    loaded = load_here(house)
+    memory, start = _cache.Memory(loaded.device), tmp_path / "start.png"
+    drawn = paint(loaded)
+    drawn.save(start)
+    changed = paint(loaded, "img2img", [start])
+    for where in ("main", "device", "offload", "main", "offload", "device"):
+        memory.move(loaded, where)
+        assert loaded.offloaded == (where == "offload" or where == "main" and loaded.offloaded)
+        assert difference(paint(loaded), drawn) == difference(paint(loaded, "img2img", [start]), changed) == 0
+    _additions.put_on(loaded, [])
+    assert difference(paint(loaded), drawn) > 0.5
+
+
+def test_a_model_that_goes_leaves_the_memory(house):
+    loaded = load_here(house)
+    paint(loaded)
+    cache, gone = _cache.Cache(_cache.Memory(loaded.device)), weakref.ref(loaded.pipes["txt2img"].unet)
+    cache.put("a", _cache.Held(loaded, "a", 1000))
+    del loaded
+    assert gone() is not None
+    assert cache.drop("a") == "a"
+    assert gone() is None
+
+
 def test_workers_on_a_processor_let_go_for_each_other_what_they_do_not_use(house):
     engine = open_engine("diffusers", house, device="cpu,cpu", dtype="float32", memory_gb=needs(house, "b") / GIB)
     try:
@@ -162,9 +199,9 @@ def test_a_worker_remembers_no_cancelling_of_what_has_ended():
 def test_settings_say_devices_and_cache(monkeypatch):
     monkeypatch.setenv("REVERIE_DEVICE", "cpu, cpu")
     monkeypatch.setenv("REVERIE_CACHE_GB", "0.5")
-    engine = open_engine("diffusers", load())
-    assert [one.device for one in engine.workers] == ["cpu", "cpu"] and load().cache_gb == 0.5
+    engine = open_engine("diffusers", settings.load())
+    assert [one.device for one in engine.workers] == ["cpu", "cpu"] and settings.load().cache_gb == 0.5
     engine.close()
     monkeypatch.setenv("REVERIE_CACHE_GB", "much")
     with pytest.raises(BadInput, match="REVERIE_CACHE_GB is 'much', which is no number of gigabytes"):
-        load()
+        settings.load()

@@ -61,8 +61,8 @@ class _Shares:
         """Words and preview are those of the job that began first, as one bar and one preview show them."""
         self._running[event.job] = event
         first = next(iter(self._running.values()))
-        others = len(self._running) - 1
-        text = f"{first.note} (and {others} more at once)" if others and first.note else first.note
+        number = len(self._running)
+        text = f"{first.note} (one of {number} jobs at once)" if number > 1 and first.note else first.note
         preview = base64.b64decode(event.preview) if event is first and event.preview else b""
         return Update("progress", text=text, fraction=self._now(), preview=preview, data=first.job)
 
