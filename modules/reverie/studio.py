@@ -34,6 +34,7 @@ class Studio:
         self._dispatcher: _Dispatcher | None = None
         self._open_engine = functools.partial(open_engine, settings=settings, **engine_options)
         self._engines: dict[str, engines.Engine] = {}
+        self._at_once: dict[str, int] = {}  # how many jobs each of them does at the same time
         self._changed = threading.Condition()
         self._marks: dict[tuple[str, str], int] = {}  # (session, job) → the newest event before it was asked for
         self._cancelled: set[str] = set()
@@ -239,7 +240,6 @@ class _Dispatcher(threading.Thread):
         self._stopping = threading.Event()
         self._look = threading.Event()  # something was asked for, or a job has ended
         self._hands: dict[threading.Thread, Job] = {}
-        self._at_once: dict[str, int] = {}  # of the engines that were asked
 
     def look(self) -> None:
         self._look.set()
@@ -303,10 +303,7 @@ class _Dispatcher(threading.Thread):
 
     def _room(self, name: str, running: list[Job]) -> int:
         """How many more jobs the engine takes. One that is not open yet gets a single one, which opens it."""
-        engine = self.studio._engines.get(name)
-        if engine and name not in self._at_once:
-            self._at_once[name] = int(engine.capabilities().get("at_once", 1))
-        return self._at_once.get(name, 1) - sum(job.task.engine == name for job in running)
+        return self.studio._at_once.get(name, 1) - sum(job.task.engine == name for job in running)
 
     def _one(self, job: Job) -> None:
         try:
@@ -347,6 +344,7 @@ class _Dispatcher(threading.Thread):
         opened = self.studio._engines
         if name not in opened:
             opened[name] = self.studio._open_engine(name)
+            self.studio._at_once[name] = int(opened[name].capabilities().get("at_once", 1))
         return opened[name]
 
 
