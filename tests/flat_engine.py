@@ -1,5 +1,6 @@
 """An engine for tests of everything above engines: pictures at once, misbehaviour on request."""
 
+import threading
 import time
 
 from PIL import Image
@@ -9,15 +10,23 @@ from reverie.errors import Cancelled, EngineFailed, OutOfMemory
 
 
 class FlatEngine:
-    """Pictures of one colour that follows from the seed. `prompt` steers: 'slow', 'fails', 'bug', 'short', 'memory'."""
+    """Pictures of one colour that follows from the seed. `prompt` steers: 'slow', 'fails', 'bug', 'short', 'memory', 'together'
+    (waits until as many are drawn as it does at once)."""
 
-    def __init__(self):
-        self.made, self.closed = [], 0
+    def __init__(self, at_once=1):
+        self.made, self.closed, self._at_once = [], 0, at_once
+        self._turns, self._together = threading.Semaphore(at_once), threading.Barrier(at_once, timeout=60)
 
     def capabilities(self):
-        return {}
+        return {"name": "flat", "kinds": ["txt2img"], "samplers": ["euler"], "at_once": self._at_once}
 
     def run(self, task, inputs, emit, cancelled):
+        with self._turns:
+            return self._run(task, emit, cancelled)
+
+    def _run(self, task, emit, cancelled):
+        if "together" in task.prompt:
+            self._together.wait()
         for step in range(200 if "slow" in task.prompt else 2):
             if cancelled():
                 raise Cancelled("Cancelled.")

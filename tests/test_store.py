@@ -98,6 +98,29 @@ def test_job_that_was_handed_back_often_is_not_taken_for_one_that_kills(store, s
     assert (store.jobs.get(job.id).state, store.jobs.get(job.id).deaths) == ("queued", 1)
 
 
+def test_job_that_may_kill_runs_alone_so_that_no_other_is_blamed(store, session):
+    killer, other = put(store, session, 0), put(store, session, 1)
+    for _ in range(MAX_DEATHS - 1):
+        running = []
+        while job := store.jobs.claim("n", [session], beside=running):
+            running.append(job)
+        assert [job.id for job in running] == [killer.id, other.id]
+        store.jobs.requeue_orphans()
+    (alone,) = [store.jobs.claim("n", [session])]
+    assert alone.id == killer.id and store.jobs.claim("n", [session], beside=[alone]) is None
+    store.jobs.requeue_orphans()
+    assert store.jobs.get(killer.id).state == "quarantined"
+    assert store.jobs.claim("n", [session], beside=[put(store, session, 2)]) is None, "the other waits until it is alone"
+    assert store.jobs.claim("n", [session]).id == other.id
+
+
+def test_engine_that_is_full_gets_no_more_and_others_do(store, session):
+    first, second = put(store, session, 1, engine="one"), put(store, session, 2, engine="two")
+    assert store.jobs.claim("n", [session], full=["one"]).id == second.id
+    assert store.jobs.claim("n", [session], full=["one", "two"]) is None
+    assert store.jobs.claim("n", [session]).id == first.id
+
+
 def test_waiting_job_stays_with_its_session_while_that_lives(store, session):
     job, other = put(store, session), store.sessions.create("generate")
     assert store.jobs.ask_again(job, other, [session]).session == session

@@ -164,6 +164,71 @@ def test_closing_puts_the_running_job_back_and_ends_the_engine(home, engine):
         assert run(studio, ask(studio, "slow"))[-1].kind == "succeeded"
 
 
+@pytest.fixture
+def pair(home):
+    engine = FlatEngine(at_once=2)
+    with Studio.open(home, open_engine=lambda name, settings: engine) as studio:
+        studio.engine = engine
+        yield studio
+
+
+def until_both_run(studio, jobs):
+    running = set()
+    for event in studio.follow(jobs):
+        running |= {event.job} if event.kind == "progress" else set()
+        if len(running) == 2:
+            return
+
+
+def test_as_many_jobs_run_at_once_as_the_engine_does(pair):
+    jobs = [ask(pair, f"together {number}", count=2) for number in range(6)]  # in an engine that waits until two are drawn
+    assert ends(run(pair, *jobs)) == ["succeeded"] * 6
+    assert [len(pair.pictures(job)) for job in jobs] == [2] * 6 and pair.library.count() == 12
+
+
+def test_progress_of_each_job_that_runs_is_told(pair):
+    jobs = [ask(pair, f"slow {number}") for number in range(2)]
+    told = {job.id: [] for job in jobs}
+    for event in run(pair, *jobs):
+        told[event.job] += [event.fraction] * (event.kind == "progress")
+    assert all(len(fractions) > 5 and fractions == sorted(fractions) for fractions in told.values())
+
+
+def test_cancel_ends_its_own_job_and_not_the_one_beside_it(pair):
+    mine, other = ask(pair, "slow, mine"), ask(pair, "slow, the other")
+    until_both_run(pair, [mine, other])
+    pair.cancel(mine.session)
+    assert ends(run(pair, mine)) == ["cancelled"] and ends(run(pair, other)) == ["succeeded"]
+    assert [task.prompt for task in pair.engine.made] == ["slow, the other"]
+
+
+def test_job_that_fails_leaves_the_one_beside_it(pair):
+    bad, good = ask(pair, "fails"), ask(pair, "slow")
+    assert ends(run(pair, bad, good)) == ["failed", "succeeded"]
+
+
+def test_closing_puts_all_running_jobs_back(home):
+    with Studio.open(home, open_engine=lambda name, settings: FlatEngine(at_once=2)) as studio:
+        jobs = [ask(studio, f"slow {number}") for number in range(3)]
+        until_both_run(studio, jobs)
+    with Studio.open(home, open_engine=lambda name, settings: FlatEngine(at_once=2)) as studio:
+        assert [(studio.store.jobs.get(job.id).state, studio.store.jobs.get(job.id).deaths) for job in jobs] == [("queued", 0)] * 3
+
+
+def test_dispatcher_that_broke_puts_back_what_runs_beside_before_another_takes_over(pair):
+    with pair.store.begin() as db:
+        db.exec_driver_sql("CREATE TRIGGER full BEFORE UPDATE ON jobs WHEN NEW.state IN ('succeeded', 'failed') "
+                           "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END")
+    slow, quick = ask(pair, "slow"), ask(pair, "quick")
+    with pytest.raises(StoreFailed, match="disk is full"):
+        run(pair, slow, quick)
+    with pair.store.begin() as db:
+        db.exec_driver_sql("DROP TRIGGER full")
+    jobs = [ask(pair, "slow"), ask(pair, "quick")]
+    assert ends(run(pair, *jobs)) == ["succeeded"] * 2 and pair.library.count() == 2
+    assert pair.store.jobs.get(jobs[0].id).deaths == 0, "it was put back, not lost"
+
+
 def test_second_studio_follows_while_the_first_works_and_takes_over_when_it_ends(home, engine):
     other = FlatEngine()
     first = Studio.open(home, open_engine=lambda name, settings: engine)
@@ -220,7 +285,7 @@ CHILD = """
     from reverie import settings
     from reverie.studio import Studio, make_task
     home = replace(settings.load(), storage=Path({storage!r}))
-    with Studio.open(home, open_engine=lambda name, settings: FlatEngine()) as studio:
+    with Studio.open(home, open_engine=lambda name, settings: FlatEngine({at_once})) as studio:
         session = studio.session("generate")
         jobs = [studio.submit(make_task(prompt="p", seed=n, count=2, width=64, height=64), session) for n in range(0, 80, 2)]
         for event in studio.follow(jobs):
@@ -228,8 +293,9 @@ CHILD = """
 """
 
 
-def test_run_killed_at_any_moment_carries_on_without_a_lost_or_doubled_picture(home):
-    code = textwrap.dedent(CHILD.format(tests=os.path.dirname(__file__), storage=str(home.storage)))
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_run_killed_at_any_moment_carries_on_without_a_lost_or_doubled_picture(home, at_once):
+    code = textwrap.dedent(CHILD.format(at_once=at_once, tests=os.path.dirname(__file__), storage=str(home.storage)))
     for lines_until_kill in (3, 17, 40, 61, None):
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for number, _ in enumerate(child.stdout):

@@ -16,10 +16,16 @@ _OUTSIDE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_
 
 @dataclass(frozen=True)
 class Settings:
-    """Folders of one installation. All paths are absolute."""
+    """Folders of one installation (all paths are absolute), and what it draws on.
+
+    `device`: auto, cpu, cuda:0, mps, or several with commas between; `cache_gb`: main memory for models that a worker keeps
+    beside the one in use, None: half of what is left.
+    """
 
     root: Path
     storage: Path
+    device: str = "auto"
+    cache_gb: float | None = None
 
     @property
     def configs(self) -> Path:
@@ -48,9 +54,22 @@ class Settings:
 
 
 def load() -> Settings:
-    """Settings from REVERIE_ROOT and REVERIE_STORAGE (default: `storage/` in the project)."""
+    """Settings from REVERIE_ROOT, REVERIE_STORAGE (default: `storage/` in the project), REVERIE_DEVICE, REVERIE_CACHE_GB."""
     storage = Path(os.environ.get("REVERIE_STORAGE") or ROOT / "storage").expanduser()
-    return Settings(root=ROOT, storage=storage.absolute())
+    device = os.environ.get("REVERIE_DEVICE", "").strip() or "auto"
+    return Settings(root=ROOT, storage=storage.absolute(), device=device, cache_gb=_gigabytes("REVERIE_CACHE_GB"))
+
+
+def _gigabytes(name: str) -> float | None:
+    """The number in this environment variable, None where it is not set."""
+    text = os.environ.get(name, "").strip()
+    try:
+        number = float(text) if text else None
+    except ValueError:
+        number = -1.0
+    if number is not None and not 0 <= number < float("inf"):
+        raise BadInput(f"{name} is '{text}', which is no number of gigabytes.", f"Set it to something like {name}=8, or unset it.")
+    return number
 
 
 def child_environment() -> dict[str, str]:

@@ -35,6 +35,7 @@ class Studio:
         self._dispatcher: _Dispatcher | None = None
         self._open_engine = functools.partial(open_engine, settings=settings, **engine_options)
         self._engines: dict[str, engines.Engine] = {}
+        self._at_once: dict[str, int] = {}  # how many jobs each of them does at the same time
         self._changed = threading.Condition()
         self._marks: dict[tuple[str, str], int] = {}  # (session, job) → the newest event before it was asked for
         self._cancelled: set[str] = set()
@@ -103,6 +104,7 @@ class Studio:
             if self._dispatcher is None or self._dispatcher.broken:
                 self._dispatcher = _Dispatcher(self)
                 self._dispatcher.start()
+            self._dispatcher.look()
         self.notify()
 
     def follow(self, jobs: Iterable[Job]) -> Iterator[Event]:
@@ -119,15 +121,15 @@ class Studio:
                 waiting[job.id] = job
         adopt_at = time.monotonic() + ADOPT_INTERVAL_S
         after = min((self._marks.get((job.session, job.id), 0) for job in waiting.values()), default=0)
-        last_report = 0.0
+        reported: dict[str, float] = {}
         while waiting:
             for event in self.store.jobs.events(waiting, after):
                 if event.id:
                     after = event.id
-                elif event.at <= last_report:
+                elif event.at <= reported.get(event.job, 0.0):
                     continue
                 else:
-                    last_report = event.at
+                    reported[event.job] = event.at
                 job = waiting.get(event.job)
                 if job is None:
                     continue
@@ -225,7 +227,8 @@ def _end(job: Job, kind: str) -> Event:
 
 
 class _Dispatcher(threading.Thread):
-    """Takes waiting jobs one after the other, while it holds the storage folder's lock."""
+    """Takes waiting jobs while it holds the storage folder's lock: as many at the same time as their engine does at once,
+    each in a thread of its own."""
 
     def __init__(self, studio: Studio):
         super().__init__(name="reverie-dispatcher", daemon=True)
@@ -236,26 +239,41 @@ class _Dispatcher(threading.Thread):
         self._jobs = studio.store.jobs
         self._lock = FileLock(studio.settings.storage / "dispatcher.lock")
         self._stopping = threading.Event()
+        self._look = threading.Event()  # something was asked for, or a job has ended
+        self._hands: dict[threading.Thread, Job] = {}
+
+    def look(self) -> None:
+        self._look.set()
 
     def stop(self) -> None:
-        """End the job in hand (it waits again). Returns when it is ended."""
+        """End the jobs in hand (they wait again). Returns when they are ended."""
         self._stopping.set()
+        self._look.set()
         self.studio.notify()
         self.join(timeout=60)
 
     def run(self) -> None:
         try:
             while not self._stopping.is_set():
+                self._look.clear()
                 if not self._holds_lock():
                     self._stopping.wait(0.5)
-                elif not self._one():
-                    self.studio._wait()
-        except BaseException as error:  # a follower must not wait for a dispatcher that is gone
-            log.exception("dispatcher ended")
-            self.broken = error
-            self.studio.notify()
+                elif not self._start_one():
+                    self._look.wait(PROGRESS_INTERVAL_S)
+        except BaseException as error:
+            self._break(error)
         finally:
+            for hand in filter(threading.Thread.is_alive, list(self._hands)):
+                hand.join()
             self._lock.release(force=True)
+
+    def _break(self, error: BaseException) -> None:
+        """A follower must not wait for a dispatcher that is gone; the other jobs in hand wait for the next one."""
+        log.error("dispatcher ended", exc_info=error)
+        self.broken = self.broken or error
+        self._stopping.set()
+        self._look.set()
+        self.studio.notify()
 
     def _holds_lock(self) -> bool:
         from filelock import Timeout
@@ -271,11 +289,35 @@ class _Dispatcher(threading.Thread):
             log.info("requeued=%d after a sudden end", number)
         return True
 
-    def _one(self) -> bool:
+    def _start_one(self) -> bool:
+        """Take the next job for which there is room, and give it to a thread; whether there was one."""
+        running = list(self._hands.values())
         wanted = self.studio._wanted()
-        job = self._jobs.claim("local", wanted) if wanted else None
+        full = [name for name in {job.task.engine for job in running} if self._room(name, running) <= 0]
+        job = self._jobs.claim("local", wanted, full=full, beside=running) if wanted else None
         if job is None:
             return False
+        hand = threading.Thread(target=self._one, args=(job,), name=f"reverie-job-{job.id[:8]}", daemon=True)
+        self._hands[hand] = job
+        hand.start()
+        return True
+
+    def _room(self, name: str, running: list[Job]) -> int:
+        """How many more jobs the engine takes. One that is not open yet gets a single one, which opens it."""
+        return self.studio._at_once.get(name, 1) - sum(job.task.engine == name for job in running)
+
+    def _one(self, job: Job) -> None:
+        try:
+            self._finish(job)
+        except BaseException as error:  # its end could not be written down
+            self._break(error)
+        finally:
+            del self._hands[threading.current_thread()]
+            self._look.set()
+            self.studio.notify()
+
+    def _finish(self, job: Job) -> None:
+        """Do the job's work and write down how it ended."""
         try:
             self._work(job)
         except Cancelled as error:
@@ -286,8 +328,6 @@ class _Dispatcher(threading.Thread):
         except Exception as error:
             log.exception("job=%s", job.id)
             self._jobs.move(job.id, "failed", EngineFailed(f"{type(error).__name__}: {error}.", "This is a bug; the log has the details."))
-        self.studio.notify()
-        return True
 
     def _work(self, job: Job) -> None:
         task = job.task
@@ -308,6 +348,7 @@ class _Dispatcher(threading.Thread):
         opened = self.studio._engines
         if name not in opened:
             opened[name] = self.studio._open_engine(name)
+            self.studio._at_once[name] = int(opened[name].capabilities().get("at_once", 1))
         return opened[name]
 
 

@@ -27,6 +27,9 @@ class ReadyEngine:
         ramp = numpy.linspace(0, 200, size)[None, :, None] + numpy.random.default_rng(0).normal(0, 6, (size, size, 3))
         self._image = Image.fromarray(ramp.clip(0, 255).astype("uint8"))
 
+    def capabilities(self):
+        return {"at_once": 1}
+
     def run(self, task, inputs, emit, cancelled):
         from reverie.engines import Picture, Progress
 

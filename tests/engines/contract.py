@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -123,6 +125,22 @@ class EngineContract:
         with pytest.raises(ModelMissing) as caught:
             engine.run(task.model_copy(update={"model": "no-such-model"}), [], lambda p: None, never)
         assert caught.value.next_step
+
+    def test_what_it_says_it_does_at_once_it_does_at_once(self, engine, task):
+        number = engine.capabilities().get("at_once", 1)
+        all_draw, fractions = threading.Barrier(number, timeout=300), [[] for _ in range(number)]
+
+        def draw(index):
+            def listen(progress):
+                if progress.fraction > 0 and not any(fractions[index]):
+                    all_draw.wait()  # nobody comes past here before all draw
+                fractions[index].append(progress.fraction)
+
+            return engine.run(task.model_copy(update={"seed": index}), [], listen, never)[0].seed
+
+        with ThreadPoolExecutor(number) as threads:
+            assert list(threads.map(draw, range(number))) == list(range(number))
+        assert all(own == sorted(own) and own[-1] == pytest.approx(1.0) for own in fractions)
 
     def test_closing_twice_is_harmless_and_it_opens_again(self, engine, task):
         engine.close()

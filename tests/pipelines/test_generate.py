@@ -33,6 +33,31 @@ def test_many_pictures_have_seeds_one_after_the_other(studio):
     assert len(set(updates[-1].data["pictures"])) == 10
 
 
+@pytest.fixture
+def three_at_once(tmp_path):
+    home = replace(settings.load(), storage=tmp_path / "storage")
+    with Studio.open(home, open_engine=lambda name, settings: FlatEngine(at_once=3)) as studio:
+        yield studio
+
+
+def test_pictures_are_numbered_by_their_seeds_in_whichever_order_they_are_ready(three_at_once, tmp_path):
+    updates = run(three_at_once, prompt="{slow|quick}", count=6, seed=0, out=str(tmp_path / "a.png"))
+    made = [recipes.read(update.path)["seed"] for update in updates if update.kind == "picture"]
+    assert made != sorted(made) and sorted(made) == [0, 1, 2, 3, 4, 5]
+    assert [recipes.read(tmp_path / f"a_{number:03d}.png")["seed"] for number in range(1, 7)] == [0, 1, 2, 3, 4, 5]
+    assert updates[-1].data["pictures"] == [str(tmp_path / f"a_{number:03d}.png") for number in range(1, 7)]
+
+
+def test_progress_of_several_pictures_at_once_is_one_bar_that_never_goes_back_and_one_preview(three_at_once):
+    updates = run(three_at_once, prompt="slow", count=24, seed=1)
+    fractions = [update.fraction for update in updates if update.kind in ("progress", "picture")]
+    assert fractions == sorted(fractions) and fractions[-1] == 1.0
+    between = [update for update in updates if update.kind == "progress"]
+    assert len({round(update.fraction, 3) for update in between}) > 10
+    shown = [update.data for update in between if update.preview]
+    assert sum(one != other for one, other in zip(shown, shown[1:])) < 6, "the preview does not jump from one picture to another"
+
+
 def test_seed_of_minus_one_is_a_new_one_each_time_and_kept_in_the_recipe(studio):
     one, two = (next(u for u in run(studio) if u.kind == "picture").data["seed"] for _ in range(2))
     assert one != two

@@ -45,6 +45,9 @@ class TrueEngine:
     def __init__(self):
         self.captions = {full_caption(scene): SHOWN_INSTEAD if number == WRONG else scene for number, scene in enumerate(SCENES)}
 
+    def capabilities(self):
+        return {"at_once": 1}
+
     def run(self, task, inputs, emit, cancelled):
         emit(Progress(1.0))
         return [Picture(draw(self.captions[task.prompt], 128, task.seed), task.seed)]

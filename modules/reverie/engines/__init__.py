@@ -41,6 +41,9 @@ class Engine(Protocol):
     After an error the engine is usable again. `inputs` are the files of the task's input assets, in order; of a task
     with `retouch`, the part to paint and its mask, at the task's size: the studio puts what comes back into the start picture.
     `close` ends every process the engine started; calling it twice is harmless.
+
+    `capabilities` may say `at_once`, how many tasks it does at the same time (1 if it does not). `run` may be called from any
+    thread; beyond that number it waits. What happens to one task (cancelled, failed, a crash) happens to that one only.
     """
 
     def capabilities(self) -> dict[str, Any]: ...

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+from reverie import checkpoints
 from reverie.engines import _loading, _painting
 from reverie.errors import EngineFailed
 
@@ -25,6 +27,16 @@ def put_on(loaded, additions: list[dict[str, Any]]) -> None:
     if loras:
         _wear(loaded, loras)
     loaded.additions = wanted
+
+
+def bytes_of(additions: list[dict[str, Any]], device) -> int:
+    """What they take in memory beside the model. Another VAE takes the place of the model's own, which counts with the model."""
+    sizes = {"lora": device.unet.itemsize, "embedding": 4}
+    return sum(_numbers(Path(one["path"])) * sizes[one["kind"]] for one in additions if one["kind"] in sizes)
+
+
+def _numbers(file: Path) -> int:
+    return sum(math.prod(entry["shape"]) for name, entry in checkpoints.header(file).items() if name != "__metadata__")
 
 
 def _wear(loaded, loras: list[dict[str, Any]]) -> None:

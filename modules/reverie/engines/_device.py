@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import importlib.util
 import mmap
 import os
+import re
+import shutil
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -47,6 +51,8 @@ def choose(wanted: str = "auto", dtype: str = "auto") -> Device:
 
     name = _available(wanted)
     kind = name.split(":")[0]
+    if kind == "cuda":
+        torch.cuda.set_device(name)  # else what asks for "the card" would use some of the first one's memory
     if dtype != "auto":
         forced = getattr(torch, dtype, None)
         if not isinstance(forced, torch.dtype):
@@ -103,6 +109,57 @@ def bf16_gain() -> float:
         torch.set_num_threads(threads)
 
 
+def cuda_cards() -> int:
+    """How many NVIDIA cards torch will see, asked of the driver's tool, so that torch is not loaded."""
+    tool = shutil.which("nvidia-smi")
+    if not tool or not _built_for_cuda():
+        return 0
+    try:
+        query = [tool, "--query-gpu=uuid", "--format=csv,noheader"]
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=10).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return len(visible([line for line in lines if line.startswith("GPU-")], os.environ.get("CUDA_VISIBLE_DEVICES")))
+
+
+def visible(cards: list[str], wanted: str | None) -> list[str]:
+    """Those of the cards (their UUIDs) that CUDA_VISIBLE_DEVICES lets through, None: all. As CUDA itself reads it: numbers or
+    beginnings of UUIDs, up to the first that is no card; of a card's MIG parts only one is seen."""
+    if wanted is None:
+        return cards
+    found: list[str] = []
+    for name in map(str.strip, wanted.split(",")):
+        if name.startswith("MIG-"):
+            return found or [name]
+        number = int(name) if name.isdigit() else len(cards)
+        card = cards[number] if number < len(cards) else next((one for one in cards if name and one.startswith(name)), None)
+        if card is None or card in found:
+            break
+        found.append(card)
+    return found
+
+
+def _built_for_cuda() -> bool:
+    """Whether the installed torch can use NVIDIA cards at all, read from its files."""
+    spec = importlib.util.find_spec("torch")
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text("utf-8")
+    except (AttributeError, TypeError, OSError):
+        return False
+    return bool(re.search(r"^cuda\b[^=]*=\s*['\"]", text, re.MULTILINE))
+
+
+def total_bytes(device: Device) -> int:
+    """The device's memory; main memory for what has none of its own."""
+    if device.kind == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(device.name).total_memory
+    import psutil
+
+    return psutil.virtual_memory().total
+
+
 def free_bytes(device: Device) -> int:
     """Memory that can be taken now; on a processor also within the container's limit."""
     if device.kind == "cuda":
@@ -110,22 +167,35 @@ def free_bytes(device: Device) -> int:
 
         free, _ = torch.cuda.mem_get_info(device.name)
         return free + torch.cuda.memory_reserved(device.name) - torch.cuda.memory_allocated(device.name)
+    return free_main_bytes()
+
+
+def free_main_bytes() -> int:
+    """Main memory that can be taken now, also within the container's limit."""
     import psutil
 
-    return min(psutil.virtual_memory().available, _container_room())
+    return int(min(psutil.virtual_memory().available, _container_room()))
 
 
 def _container_room() -> float:
-    """Bytes left under a cgroup limit (v2, then v1); infinite without one."""
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    """Bytes left under a cgroup limit (v2, then v1); infinite without one. Files that were only read do not count as used."""
+    for home, limit, used, files in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
-            return max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))
+            left = int(Path(home, limit).read_text()) - int(Path(home, used).read_text())
+            counts = dict(line.split() for line in Path(home, "memory.stat").read_text().splitlines())
+            return max(0, left + int(counts.get(files, 0)))
         except (OSError, ValueError):
             continue
     return float("inf")
+
+
+def trim() -> None:
+    """Give the memory back that the allocator keeps of what was freed. (glibc; others do so themselves or not at all.)"""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
 
 
 def let_go(tensor) -> None:

@@ -34,6 +34,7 @@ class Loaded:
     embeddings: dict[str, dict[int, Any]] = field(default_factory=dict)  # see `_prompts.encode`
     additions: tuple | None = ()  # what `_additions.put_on` has put on; None: it failed half-way
     offloaded: bool = False
+    groups: bool = False  # each layer comes to the card for its turn; such a model is not moved as a whole
 
 
 def load(
@@ -53,7 +54,7 @@ def load(
     _stop_between_blocks(_loading.denoiser(pipe), cancelled)
     channels = pipe.vae.config.latent_channels
     previewer = _preview.Previewer(model.family, channels, lambda z: decode(pipe, z), _preview.load_tiny(tiny, channels, device))
-    return Loaded(model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config), offloaded=plan.offload)
+    return Loaded(model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config), offloaded=plan.offload, groups=plan.groups)
 
 
 def _offload_layers(pipe, device) -> None:

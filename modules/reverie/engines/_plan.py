@@ -44,6 +44,10 @@ class Plan:
     needs: int = 0
     note: str = ""
 
+    @property
+    def modes(self) -> tuple:
+        return self.batch, self.offload, self.groups, self.vae_tiling, self.attention_slicing
+
 
 def unet_bytes(shape: Shape, width: int, height: int, sliced: bool = False) -> int:
     """Working memory of one denoising step of one picture with guidance (two rows)."""

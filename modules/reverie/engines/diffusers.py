@@ -1,76 +1,80 @@
-"""Pictures by the diffusers library, in a worker process of its own: a crash there ends a job, not the notebook.
+"""Pictures by the diffusers library, in a worker process per device: a crash there ends a job, not the notebook.
 
-This side never imports torch. It starts `python -m reverie.engines.worker` when the first task comes, starts it again
-after a crash, and speaks with it over its standard input and output (see `_messages`).
+This side never imports torch. A worker starts when the first task comes to it (see `_remote`). Tasks from several threads
+go to all workers at the same time: to one that has the model in memory before one that has not.
 """
 
 from __future__ import annotations
 
 import atexit
 import dataclasses
-import json
-import logging
-import os
-import queue
-import signal
-import subprocess
+import functools
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any, Callable
 
-from reverie import additions, errors, models, settings
-from reverie.engines import Picture, Progress, _messages, _schedulers
-from reverie.errors import BadInput, Cancelled, WorkerDied
+from reverie import additions, models
+from reverie.engines import Picture, _device, _remote, _schedulers
+from reverie.errors import BadInput, Cancelled, OutOfMemory
 from reverie.families import FAMILIES, KINDS
 from reverie.types import Task
 
-log = logging.getLogger(__name__)
-
-LOG_LIMIT = 4 << 20
-CANCEL_WAIT_S = 2.0  # after that the step's end is no longer waited for; the worker finishes it alone
-CLOSE_WAIT_S = 3.0
-_EXITS = {
-    "SIGKILL": "Probably the machine ran out of memory: choose a smaller size, fewer pictures at once or a smaller model.",
-    "SIGTERM": "Somebody ended it: run the job again.",
-}
+WORKER = (sys.executable, "-m", "reverie.engines.worker")
 
 
-def open_engine(settings, device: str = "auto", **options) -> DiffusersEngine:
-    """An engine on `device` (auto, cpu, cuda:0, mps). The worker starts with the first task.
+def open_engine(settings, device: str = "", **options) -> DiffusersEngine:
+    """An engine on `device`: auto (all NVIDIA cards, else what there is), cpu, cuda:0, mps, or several with commas between,
+    one worker for each (default: the settings'). A worker starts with the first task that comes to it.
 
-    Options: `dtype` (auto, float32, bfloat16, float16), `memory_gb` (plan as if only that much were free),
-    `hard_limit_gb` (the worker may not take more than that beyond its start), `batch` (pictures at once, 0: chosen).
+    Options: `dtype` (auto, float32, bfloat16, float16), `memory_gb` (a worker plans as if it had only that much for models
+    and work), `hard_limit_gb` (a worker may not take more than that beyond its start), `batch` (pictures at once, 0: chosen),
+    `cache_gb` (main memory for models that a worker keeps beside the one in use; 0: none; default: half of what is left).
     """
-    return DiffusersEngine(settings, {"device": device, **options})
+    if options.get("cache_gb") is None:
+        options["cache_gb"] = settings.cache_gb
+    return DiffusersEngine(settings, {"device": device or settings.device, **options})
+
+
+def devices(wanted: str, cards: Callable[[], int]) -> list[str]:
+    """`'auto'` or `'cuda:0,cuda:1'` → the device of each worker. `cards()` says how many NVIDIA cards can be used."""
+    names = [name.strip() for name in wanted.split(",") if name.strip()] or ["auto"]
+    if names == ["auto"] and (number := cards()) > 1:
+        return [f"cuda:{index}" for index in range(number)]
+    return names
 
 
 class DiffusersEngine:
-    """See `engines.Engine`. One task at a time; a second `run` waits for the first."""
+    """See `engines.Engine`. As many tasks at once as it has workers; a further `run` waits until one is free."""
 
-    def __init__(self, settings, options: dict[str, Any]):
+    def __init__(self, settings, options: dict[str, Any], command: tuple[str, ...] = WORKER):
         self._settings = settings
-        self._options = options
-        self._process: subprocess.Popen | None = None
-        self._messages: queue.Queue = queue.Queue()
-        self._device = ""
-        self._job = 0
-        self._turn = threading.Lock()
+        names = devices(str(options.get("device", "auto")), _device.cuda_cards)
+        self.workers: list[_remote.Remote] = []
+        for name in names:
+            own = {**options, "device": name, "workers": len(names)}
+            self.workers.append(_remote.Remote(command, own, self._log_of(name)))
+        self._free = list(self.workers)
+        self._given_back = threading.Condition()
         atexit.register(self.close)
 
-    @property
-    def log_file(self) -> Path:
-        name = str(self._options.get("device", "auto")).replace(":", "-")
+    def _log_of(self, device: str) -> Path:
+        number = 1 + sum(worker.device == device for worker in self.workers)
+        name = device.replace(":", "-") + (f"-{number}" if number > 1 else "")
         return self._settings.storage / "logs" / f"worker-{name}.log"
 
     @property
+    def log_file(self) -> Path:
+        """The first worker's log."""
+        return self.workers[0].log_file
+
+    @property
     def pid(self) -> int | None:
-        """The worker's process id, None while there is none."""
-        return self._process.pid if self._process and self._process.poll() is None else None
+        """The first worker's process id, None while there is none."""
+        return self.workers[0].pid
 
     def capabilities(self) -> dict[str, Any]:
-        """What it can do; the device is known once a task has run."""
+        """What it can do. A device's number format is known once a task has run there; `loaded` says which models lie where."""
         return {
             "name": "diffusers",
             "kinds": list(KINDS),
@@ -79,7 +83,9 @@ class DiffusersEngine:
             "previews": True,
             "batches": True,
             "additions": list(additions.KINDS),
-            "device": self._device or self._options.get("device", "auto"),
+            "at_once": len(self.workers),
+            "device": ", ".join(worker.label or worker.device for worker in self.workers),
+            "loaded": [list(worker.holds.values()) for worker in self.workers],
         }
 
     def run(self, task: Task, inputs: list[Path], emit: Callable, cancelled: Callable[[], bool]) -> list[Picture]:
@@ -88,145 +94,85 @@ class DiffusersEngine:
             raise BadInput(f"The diffusers engine does not do '{task.kind}'.", f"It does: {', '.join(KINDS)}.")
         _schedulers.canonical(task.sampler)
         model = models.find(task.model, self._settings)
-        added = additions.of(task, model, self._settings)
-        with self._turn:
-            if cancelled():
-                raise Cancelled("Cancelled before it began.")
-            self._start()
-            self._job += 1
-            self._ask(task, model, added, inputs)
+        head = self._ask(task, model, additions.of(task, model, self._settings), inputs)
+        too_small: list[_remote.Remote] = []
+        able = self.workers
+        while True:
+            worker = self._take(head["key"], able, cancelled)
             try:
-                return self._follow(self._job, emit, cancelled)
-            except BaseException:  # cancelled, Ctrl-C, or `emit` failed: nobody waits for the rest of the job
-                self._forget(self._job)
-                raise
+                return self._run_on(worker, head, emit, cancelled)
+            except OutOfMemory:
+                too_small.append(worker)
+                able = self._larger(too_small)
+                if not able:
+                    raise
+            finally:
+                self._give_back(worker)
 
     def close(self) -> None:
-        """End the worker: its standard input closes, and it goes; if not within 3 s it is killed."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            process.stdin.close()
-        except OSError:
-            pass
-        try:
-            process.wait(CLOSE_WAIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(CLOSE_WAIT_S)
+        """End the workers: their standard input closes, and they go; who does not within 3 s is killed."""
+        for process in [worker.hang_up() for worker in self.workers]:
+            if process is not None:
+                _remote.end(process)
         atexit.unregister(self.close)
 
-    # ------------------------------------------------------------------------------------------------ the worker
+    # ------------------------------------------------------------------------------------------------ who does it
 
-    def _start(self) -> None:
-        if self.pid is not None:
-            return
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        if self.log_file.exists() and self.log_file.stat().st_size > LOG_LIMIT:
-            self.log_file.unlink()
-        self._messages = queue.Queue()
-        with open(self.log_file, "ab") as log_stream:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "reverie.engines.worker", json.dumps(self._options)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log_stream,
-                env=settings.child_environment(),
-                # A Ctrl-C in the terminal reaches the whole group: the worker must hear of it from this side only.
-                start_new_session=os.name == "posix",
-            )
-        reader = threading.Thread(target=_read_all, args=(self._process.stdout, self._messages), daemon=True)
-        reader.start()
-        log.info("worker started pid=%s log=%s", self._process.pid, self.log_file)
+    def _take(self, key: str, able: list[_remote.Remote], cancelled: Callable[[], bool]) -> _remote.Remote:
+        """A free one of the workers `able`, now the caller's alone. Waits for it; Cancelled when that is asked for meanwhile."""
+        while True:
+            if cancelled():
+                raise Cancelled("Cancelled before it began.")
+            with self._given_back:
+                free = [worker for worker in able if worker in self._free]
+                if free:
+                    worker = min(free, key=functools.partial(self._preference, key))
+                    self._free.remove(worker)
+                    return worker
+                self._given_back.wait(0.05)
 
-    def _ask(self, task: Task, model, added, inputs: list[Path]) -> None:
-        head = {
-            "op": "run",
-            "id": self._job,
+    def _give_back(self, worker: _remote.Remote) -> None:
+        with self._given_back:
+            self._free.append(worker)
+            self._given_back.notify_all()
+
+    def _preference(self, key: str, worker: _remote.Remote) -> tuple:
+        """The smallest goes first: who is idle, has the model, used it last, keeps the fewest others."""
+        holds = worker.holds
+        return not worker.is_idle(), key not in holds, key not in list(holds)[-1:], len(holds), self.workers.index(worker)
+
+    def _larger(self, too_small: list) -> list:
+        """Cards with more memory than those on which a task did not fit, or with nobody knows how much."""
+        most = max(worker.memory for worker in too_small)
+        others = [worker for worker in self.workers if worker not in too_small and worker.device.startswith("cuda")]
+        return [worker for worker in others if not worker.memory or worker.memory > most]
+
+    def _run_on(self, worker: _remote.Remote, head: dict, emit: Callable, cancelled: Callable[[], bool]) -> list[Picture]:
+        """On this worker; where the memory that it shares with others is full of models that nobody uses now, without those."""
+        try:
+            return worker.run(head, emit, cancelled)
+        except OutOfMemory:
+            if not self._empty_beside(worker):
+                raise
+        return worker.run(head, emit, cancelled)
+
+    def _empty_beside(self, worker: _remote.Remote) -> bool:
+        with self._given_back:
+            idle = [other for other in self._free if other.holds and not any("cuda" in one.device for one in (other, worker))]
+            self._free = [other for other in self._free if other not in idle]
+        for other in idle:
+            other.empty()
+            self._give_back(other)
+        return bool(idle)
+
+    def _ask(self, task: Task, model: models.Model, added: tuple[additions.Addition, ...], inputs: list[Path]) -> dict[str, Any]:
+        parts = [one.fingerprint for one in added if one.kind in ("vae", "refiner")]
+        return {
+            "key": " ".join([models.fingerprint(model), *parts]),  # of what is loaded: another VAE is another model
             "task": task.model_dump(mode="json"),
             "model": {**dataclasses.asdict(model), "path": str(model.path)},
-            "fingerprint": models.fingerprint(model),
-            "additions": [
-                {**dataclasses.asdict(one), "path": str(one.path), "fingerprint": one.fingerprint} for one in added
-            ],
+            "additions": [{**dataclasses.asdict(one), "path": str(one.path), "fingerprint": one.fingerprint} for one in added],
             "inputs": [str(path) for path in inputs],
             "tiny": str(models.tiny_vae(model, self._settings) or ""),
             "assets": str(self._settings.assets),
         }
-        self._send(head)
-
-    def _send(self, head: dict) -> None:
-        try:
-            _messages.write(self._process.stdin, head)
-        except (OSError, ValueError):
-            raise self._died() from None
-
-    def _forget(self, job: int) -> None:
-        """Tell the worker to leave off. To a job that has ended this means nothing."""
-        if self.pid is None:
-            return
-        try:
-            self._send({"op": "cancel", "id": job})
-        except WorkerDied:
-            log.warning("job=%s the worker was gone already", job)
-
-    def _follow(self, job: int, emit: Callable, cancelled: Callable[[], bool]) -> list[Picture]:
-        pictures: list[Picture] = []
-        give_up = None
-        while True:
-            if give_up is None and cancelled():
-                self._send({"op": "cancel", "id": job})
-                give_up = time.monotonic() + CANCEL_WAIT_S
-            if give_up is not None and time.monotonic() > give_up:
-                raise Cancelled("Cancelled; the worker finishes its step.")
-            try:
-                message = self._messages.get(timeout=0.05)
-            except queue.Empty:
-                continue
-            if message is None:
-                raise self._died()
-            head, blobs = message
-            if head["type"] == "hello":
-                self._device = head["device"]
-            elif head.get("id") == job:  # else it belongs to a job that was given up
-                if head["type"] == "done":
-                    return pictures
-                self._take(head, blobs, pictures, emit)
-
-    def _take(self, head: dict, blobs: list[bytes], pictures: list[Picture], emit: Callable) -> None:
-        if head["type"] == "progress":
-            emit(Progress(head["fraction"], blobs[0], head["note"]))
-        elif head["type"] == "picture":
-            from PIL import Image
-
-            image = Image.frombytes("RGB", (head["width"], head["height"]), blobs[0])
-            pictures.append(Picture(image, head["seed"], head["recipe"]))
-        elif head["type"] == "error":
-            next_step = head["next_step"].replace("The log has more.", f"Details: {self.log_file}")
-            raise errors.by_name(head["error"])(head["what"], next_step)
-
-    def _died(self) -> WorkerDied:
-        """The error for a worker that is gone, with the signal's name or the exit code."""
-        process, self._process = self._process, None
-        try:
-            code = process.wait(CLOSE_WAIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait(CLOSE_WAIT_S)
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        remedy = _EXITS.get(name, f"Run the job again; if it happens again, look at {self.log_file}.")
-        return WorkerDied(f"The worker process ended in the middle of the job ({name}).", remedy)
-
-
-def _read_all(stream, messages: queue.Queue) -> None:
-    """Every message of the worker into the queue; None when it is gone."""
-    while True:
-        try:
-            message = _messages.read(stream)
-        except (OSError, ValueError) as error:
-            log.warning("worker's messages broke off: %s", error)
-            message = None
-        messages.put(message)
-        if message is None:
-            return

@@ -22,23 +22,26 @@ def follow(studio, session: str, jobs: list[Job], on_success: Callable[[Job], It
     """Updates of all jobs until they end. `on_success` yields what a finished job gives. When the caller stops early
     (close, Ctrl-C) or three jobs fail in a row, what is still waiting or running is cancelled."""
     by_id = {job.id: job for job in jobs}
-    done, failures_in_a_row, gave_up, left, ended = 0, 0, False, 0, False
+    shares = _Shares(len(jobs))
+    failures_in_a_row, gave_up, left, ended = 0, False, 0, False
     try:
         for event in studio.follow(jobs):
             job = by_id[event.job]
             if event.kind == "progress":
-                yield progress(event, done, len(jobs))
+                yield shares.progress(event)
+            elif event.kind == "requeued":
+                shares.wait(event.job)
             elif event.kind == "succeeded":
-                done, failures_in_a_row = done + 1, 0
+                failures_in_a_row, fraction = 0, shares.end(event.job)
                 for update in on_success(job):
-                    yield Update(**{**vars(update), "fraction": done / len(jobs)})
+                    yield Update(**{**vars(update), "fraction": fraction})
             elif event.kind == "cancelled" and gave_up:
-                done, left = done + 1, left + job.task.count
+                shares.end(event.job)
+                left += job.task.count
             elif event.kind in ("failed", "cancelled"):
-                done += 1
                 failures_in_a_row += event.kind == "failed"
-                yield Update("failed", text=event.error or "Cancelled.", fraction=done / len(jobs), data=event.job)
-                if failures_in_a_row == MAX_FAILURES_IN_A_ROW and done < len(jobs):
+                yield Update("failed", text=event.error or "Cancelled.", fraction=shares.end(event.job), data=event.job)
+                if failures_in_a_row == MAX_FAILURES_IN_A_ROW and shares.done < len(jobs):
                     studio.cancel(session)
                     gave_up = True
         ended = True
@@ -50,9 +53,36 @@ def follow(studio, session: str, jobs: list[Job], on_success: Callable[[Job], It
             studio.cancel(session)
 
 
-def progress(event: Event, done: int, total: int) -> Update:
-    preview = base64.b64decode(event.preview) if event.preview else b""
-    return Update("progress", text=event.note, fraction=min(1.0, (done + event.fraction) / max(total, 1)), preview=preview, data=event.job)
+class _Shares:
+    """How far a run is, of whose jobs several may be in the making. The fraction never goes back."""
+
+    def __init__(self, total: int):
+        self.done, self._total, self._fraction = 0, max(total, 1), 0.0
+        self._running: dict[str, Event] = {}  # the last progress of each, in the order in which they began
+
+    def progress(self, event: Event) -> Update:
+        """Words and preview are those of the job that began first, as one bar and one preview show them."""
+        self._running[event.job] = event
+        first = next(iter(self._running.values()))
+        number = len(self._running)
+        text = f"{first.note} (one of {number} jobs at once)" if number > 1 and first.note else first.note
+        preview = base64.b64decode(event.preview) if event is first and event.preview else b""
+        return Update("progress", text=text, fraction=self._now(), preview=preview, data=first.job)
+
+    def wait(self, job: str) -> None:
+        """It is not in the making any more, and will be again."""
+        self._running.pop(job, None)
+
+    def end(self, job: str) -> float:
+        """One job less to wait for; the fraction then."""
+        self.wait(job)
+        self.done += 1
+        return self._now()
+
+    def _now(self) -> float:
+        running = sum(event.fraction for event in self._running.values())
+        self._fraction = max(self._fraction, min(1.0, (self.done + running) / self._total))
+        return self._fraction
 
 
 def error_of(studio, job_id: str) -> ReverieError:

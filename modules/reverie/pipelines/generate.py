@@ -84,13 +84,13 @@ def run(studio, params: Params) -> Iterator[Update]:
         size = media.open_picture(studio.input_path(tasks[0].inputs[0])).size
         yield Update("note", text=retouch.told(tasks[0], size, params.outpaint))
     jobs = [studio.submit(task, session) for task in tasks]
-    pictures: list[Path] = []
+    pictures: dict[int, Path] = {}
     failed: list[str] = []
     for update in follow(studio, session, jobs, lambda job: _pictures(studio, job)):
         if update.kind == "picture":
-            path = _copy_out(update.path, params, len(pictures))
-            pictures.append(path)
-            update = replace(update, path=path)
+            number = (update.data["seed"] - tasks[0].seed) % 2**32  # jobs that are drawn at once end in any order
+            pictures[number] = _copy_out(update.path, params, number)
+            update = replace(update, path=pictures[number])
         elif update.kind == "failed":
             failed.append(update.data)
             if len(jobs) == 1:
@@ -99,7 +99,7 @@ def run(studio, params: Params) -> Iterator[Update]:
     if failed and not pictures:
         raise error_of(studio, failed[0])
     yield Update("done", fraction=1.0, data={
-        "session": session, "pictures": [str(path) for path in pictures], "failed": len(failed), "storyboard": None,
+        "session": session, "pictures": [str(path) for _, path in sorted(pictures.items())], "failed": len(failed), "storyboard": None,
         "seconds": round(time.monotonic() - started, 2),
     })
 

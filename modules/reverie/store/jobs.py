@@ -65,15 +65,23 @@ class Jobs:
             ).mappings().all()
         return [_job(row) for row in rows]
 
-    def claim(self, node: str, sessions: list[str]) -> Job | None:
-        """The next waiting job of these sessions, now running on `node`; None if nothing waits."""
-        marks = ",".join("?" * len(sessions))
+    def claim(self, node: str, sessions: list[str], full: Iterable[str] = (), beside: Iterable[Job] = ()) -> Job | None:
+        """The next waiting job of these sessions, now running on `node`; None if nothing waits.
+
+        Engines in `full` get no more. A job that may be what kills the program runs alone, so that none of those `beside`
+        it is blamed for its end.
+        """
+        running, full = list(beside), tuple(full)
+        if any(map(_is_suspect, running)):
+            return None
+        marks, engines = (",".join("?" * len(names)) for names in (sessions, full))
         with self._store.begin() as db:
             row = db.exec_driver_sql(
                 f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' AND session IN ({marks}) "
-                "ORDER BY priority DESC, created_at, rowid LIMIT 1", tuple(sessions),
+                f"AND json_extract(task, '$.engine') NOT IN ({engines}) "
+                "ORDER BY priority DESC, created_at, rowid LIMIT 1", (*sessions, *full),
             ).mappings().first()
-            if row is None:
+            if row is None or running and _is_suspect(_job(row)):
                 return None
             return self._move(db, _job(row), "running", {"node": node, "cancel_requested": 0})
 
@@ -197,6 +205,10 @@ def _progress(row) -> Event:
 
 def _job(row) -> Job:
     return Job(**{**row, "task": Task.model_validate_json(row["task"])})
+
+
+def _is_suspect(job: Job) -> bool:
+    return job.deaths == MAX_DEATHS - 1
 
 
 def _event(db, job: Job, kind: str, error: str = "", note: str = "", asset: str = "") -> None:
