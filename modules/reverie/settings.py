@@ -15,10 +15,11 @@ ROOT = Path(os.environ.get("REVERIE_ROOT") or Path(__file__).resolve().parents[2
 
 @dataclass(frozen=True)
 class Settings:
-    """Folders of one installation. All paths are absolute."""
+    """Folders of one installation, and how it draws. All paths are absolute."""
 
     root: Path
     storage: Path
+    accelerate: str = ""  # how the diffusers engine is made faster: nothing, compile or openvino
 
     @property
     def configs(self) -> Path:
@@ -47,9 +48,9 @@ class Settings:
 
 
 def load() -> Settings:
-    """Settings from REVERIE_ROOT and REVERIE_STORAGE (default: `storage/` in the project)."""
+    """Settings from REVERIE_ROOT, REVERIE_STORAGE (default: `storage/` in the project) and REVERIE_ACCELERATE."""
     storage = Path(os.environ.get("REVERIE_STORAGE") or ROOT / "storage").expanduser()
-    return Settings(root=ROOT, storage=storage.absolute())
+    return Settings(root=ROOT, storage=storage.absolute(), accelerate=os.environ.get("REVERIE_ACCELERATE", "").strip().lower())
 
 
 def secret(*names: str) -> str:

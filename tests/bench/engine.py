@@ -3,11 +3,10 @@
     python tests/bench/engine.py                        the embedded model, 128x128
     python tests/bench/engine.py --model sd15-random    SD1.5's real shape with random weights (4 GB), 512x512
     python tests/bench/engine.py --model FOLDER --size 512x512 --steps 3 --rounds 2
-    python tests/bench/engine.py --sides ours compile openvino-unet openvino     what else there is; the first is the measure
+    python tests/bench/engine.py --sides ours compile openvino     the first is the measure
 
-Sides: plain, ours, compile (ours with `accelerate=compile`), openvino-unet and openvino (its UNet, or its VAE's decoder too, in
-OpenVINO with static shapes; `pip install openvino` first). `:float32` or `:bfloat16` after a side fixes its number format, and
-`:half` after an openvino side stores its weights in float16.
+Sides: plain, ours, and ours with the option `accelerate`: compile, openvino (`pip install openvino` first). `:float32` or
+`:bfloat16` after a side fixes its number format.
 
 Each measurement is a fresh process, the sides by turns; the best of the rounds counts, as other programs only
 ever add time. `seconds` is one whole picture with that many steps, after one picture to warm up; `cpu` is what all threads of the
@@ -38,7 +37,6 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         args.model = _folder(args.model, Path(scratch))
-        args.scratch = args.scratch or scratch
         best: dict[str, dict] = {}
         for _ in range(args.rounds):
             for side in args.sides:
@@ -58,15 +56,11 @@ def _said(found: dict) -> str:
 
 def _measure(args) -> dict:
     """seconds, cpu and peak of one side, in this process."""
-    side, *words = args.one.split(":")
-    args.dtype = next((word for word in words if word != "half"), args.dtype)
+    side, _, dtype = args.one.partition(":")
+    args.dtype = dtype or args.dtype
     if side == "plain":
         return plain(args)
-    if side.startswith("openvino"):
-        import openvino_sides
-
-        return openvino_sides.measure(args, vae=side == "openvino", half="half" in words)
-    return ours(args, **({} if side == "ours" else {"accelerate": side}))
+    return ours(args, accelerate="" if side == "ours" else side)
 
 
 def _arguments():
@@ -77,7 +71,6 @@ def _arguments():
     parser.add_argument("--rounds", type=int, default=2, help="measurements of each side (default 2)")
     parser.add_argument("--dtype", default="auto", help="ours: auto, float32, bfloat16")
     parser.add_argument("--sides", nargs="+", default=["plain", "ours"], help="default: plain ours")
-    parser.add_argument("--scratch", default="", help="where OpenVINO's converted models are kept; default: nowhere")
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     small = "pocket" in args.model
@@ -99,7 +92,7 @@ def _folder(name: str, scratch: Path) -> str:
 
 def _fresh(side: str, args) -> dict:
     command = [sys.executable, __file__, "--one", side, "--model", args.model, "--size", args.size]
-    command += ["--steps", str(args.steps), "--dtype", args.dtype, "--scratch", args.scratch]
+    command += ["--steps", str(args.steps), "--dtype", args.dtype]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=1800)
     if done.returncode:
         sys.exit(f"{side}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
@@ -108,17 +101,11 @@ def _fresh(side: str, args) -> dict:
 
 def plain(args) -> dict:
     """diffusers as its documentation shows it, float32."""
-    from diffusers import StableDiffusionPipeline
-
-    return draw_plainly(StableDiffusionPipeline.from_pretrained(args.model, safety_checker=None, local_files_only=True), args)
-
-
-def draw_plainly(pipe, args) -> dict:
-    """Two pictures by a diffusers pipeline, the second one measured."""
     import torch
-    from diffusers import EulerDiscreteScheduler
+    from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
     width, height = map(int, args.size.split("x"))
+    pipe = StableDiffusionPipeline.from_pretrained(args.model, safety_checker=None, local_files_only=True)
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
 

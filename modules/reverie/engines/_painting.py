@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from reverie.engines import _loading, _plan, _preview, _prompts, _schedulers, _speed
+from reverie.engines import _accelerate, _loading, _plan, _preview, _prompts, _schedulers, _speed
 from reverie.errors import BadInput, Cancelled, OutOfMemory
 from reverie.models import Model
 from reverie.types import MAX_SEED, Task
@@ -33,25 +33,33 @@ class Loaded:
     embeddings: dict[str, dict[int, Any]] = field(default_factory=dict)  # see `_prompts.encode`
     additions: tuple | None = ()  # what `_additions.put_on` has put on; None: it failed half-way
     offloaded: bool = False
+    warming: _accelerate.Warming | None = None
 
 
 def load(
-    model: Model, device, shape: _plan.Shape, assets: Path, plan: _plan.Plan, cancelled: Callable[[], bool], vae: Path | None
+    model: Model, device, shape: _plan.Shape, assets: Path, plan: _plan.Plan, cancelled: Callable[[], bool], vae: Path | None,
+    way: str = "", fingerprint: str = "", cache: Path = Path(),
 ) -> Loaded:
-    """Load `model` onto `device`, with `vae` if given; `cancelled` is looked at within every step from then on."""
+    """Load `model` onto `device`, with `vae` if given; `cancelled` is looked at within every step from then on.
+
+    `way` is one of `_accelerate.WAYS`; OpenVINO keeps what it converts in `cache`, under the model's `fingerprint`.
+    """
     pipe = _loading.load(model, device, assets, vae)
+    warming = _accelerate.take_over(pipe, device, fingerprint, cache, cancelled) if way == "openvino" else None
     _speed.prepare(pipe, device)
+    warming = _accelerate.compile_blocks(pipe.unet) if way == "compile" else warming
     if plan.offload:
         pipe.enable_model_cpu_offload(device=device.name)
     elif device.kind != "cpu":
         pipe.to(device.name)
     _stop_between_blocks(pipe.unet, cancelled)
     previewer = _preview.Previewer(model.family, pipe.unet.config.in_channels, lambda z: decode(pipe, z))
-    return Loaded(model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config), offloaded=plan.offload)
+    parts = model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config)
+    return Loaded(*parts, offloaded=plan.offload, warming=warming)
 
 
-def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit, cancelled) -> Iterator[tuple]:
-    """Yield (RGB Pillow image, seed) for each picture; `emit(fraction, jpeg, note)` after each step."""
+def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit, cancelled, said: str = "") -> Iterator[tuple]:
+    """Yield (RGB Pillow image, seed) for each picture; `emit(fraction, jpeg, note)` after each step, with `said` in the first."""
     import torch
 
     pipe = _pipe(loaded, task)
@@ -59,7 +67,7 @@ def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit
     begin = _pictures(task, inputs)
     seeds = [(task.seed + index) % (MAX_SEED + 1) for index in range(task.count)]
     batch, halved, done = plan.batch, False, 0
-    emit(0.0, b"", _first_note(loaded, pipe, task, plan))
+    emit(0.0, b"", "; ".join(filter(None, (_first_note(loaded, pipe, task, plan), said))))
     while done < len(seeds):
         part = seeds[done : done + batch]
         try:
@@ -121,7 +129,7 @@ def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done
         # One more unit than steps: decoding is the last.
         share = (step + 1) / (pipe.num_timesteps + 1)
         preview = loaded.previewer.jpeg(scheduler, watch.last)
-        emit((done + len(seeds) * share) / task.count, preview, "")
+        emit((done + len(seeds) * share) / task.count, preview, loaded.warming.step_note() if loaded.warming else "")
         return {}
 
     result = pipe(
@@ -242,10 +250,13 @@ def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
     loras = [f"{name} {weight:g}" for kind, name, _, weight in loaded.additions if kind == "lora"]
     if loras:
         parts.append(f"with {', '.join(loras)}")
+    if loaded.warming:
+        rows = min(plan.batch, task.count) * (1 + (task.cfg > 1))
+        parts.append(loaded.warming.first_note(rows, task.height // loaded.shape.factor, task.width // loaded.shape.factor))
     tokens, read = _prompts.count(pipe, loaded.model.family, task.prompt)
     if read < tokens:
         parts.append(f"the prompt has {tokens} tokens, the model reads the first {read}")
-    return "; ".join(parts)
+    return "; ".join(filter(None, parts))
 
 
 def _stop_between_blocks(unet, cancelled: Callable[[], bool]) -> None:

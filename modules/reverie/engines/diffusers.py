@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from reverie import additions, errors, models
-from reverie.engines import Picture, Progress, _messages, _schedulers
+from reverie.engines import Picture, Progress, _accelerate, _messages, _schedulers
 from reverie.engines._loading import KINDS
 from reverie.errors import BadInput, Cancelled, WorkerDied
 from reverie.types import Task
@@ -38,13 +38,15 @@ _EXITS = {
 }
 
 
-def open_engine(settings, device: str = "auto", **options) -> DiffusersEngine:
+def open_engine(settings, device: str = "auto", accelerate: str | None = None, **options) -> DiffusersEngine:
     """An engine on `device` (auto, cpu, cuda:0, mps). The worker starts with the first task.
 
     Options: `dtype` (auto, float32, bfloat16, float16), `memory_gb` (plan as if only that much were free),
     `hard_limit_gb` (the worker may not take more than that beyond its start), `batch` (pictures at once, 0: chosen).
+    `accelerate` is one of `_accelerate.WAYS`, by default what the settings say. BadInput where it is none of them.
     """
-    return DiffusersEngine(settings, {"device": device, **options})
+    way = _accelerate.check(settings.accelerate if accelerate is None else accelerate)
+    return DiffusersEngine(settings, {"device": device, "accelerate": way, **options})
 
 
 class DiffusersEngine:
@@ -153,6 +155,7 @@ class DiffusersEngine:
             ],
             "inputs": [str(path) for path in inputs],
             "assets": str(self._settings.assets),
+            "cache": str(self._settings.storage / "cache"),
         }
         self._send(head)
 

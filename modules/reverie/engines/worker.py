@@ -3,7 +3,7 @@
 Reads messages (see `_messages`) from standard input, writes them to what was standard output; everything that libraries
 print goes to standard error, which the engine sends to a log file.
 
-    in    {op: run, id, task, model, fingerprint, additions, inputs, assets}    {op: cancel, id}
+    in    {op: run, id, task, model, fingerprint, additions, inputs, assets, cache}    {op: cancel, id}
     out   {type: hello, device}   {type: progress, id, fraction, note} + JPEG   {type: picture, id, seed, …} + RGB bytes
           {type: done, id}        {type: error, id, error, what, next_step}
 """
@@ -58,14 +58,15 @@ class Worker:
             self.job = None
 
     def _run(self, head: dict) -> None:
-        from reverie.engines import _additions, _painting
+        from reverie.engines import _accelerate, _additions, _painting
         from reverie.types import Task
 
         if self.cancelled():
             raise Cancelled("Cancelled.")
         task = Task.model_validate(head["task"])
         self._open_device()
-        plan = self._load_for(task, head)
+        way, said = _accelerate.way_for(self.options.get("accelerate", ""), self.device, task, head["additions"])
+        plan = self._load_for(task, head, way)
         _additions.put_on(self.loaded, head["additions"])
         recipe = {"engine": "diffusers", "device": self.device.label, "model_title": self.loaded.model.title}
 
@@ -73,7 +74,7 @@ class Worker:
             self.send({"type": "progress", "id": self.job, "fraction": fraction, "note": note}, preview)
 
         inputs = [Path(path) for path in head["inputs"]]
-        for image, seed in _painting.paint(self.loaded, task, inputs, plan, emit, self.cancelled):
+        for image, seed in _painting.paint(self.loaded, task, inputs, plan, emit, self.cancelled, said):
             size = {"width": image.width, "height": image.height}
             self.send({"type": "picture", "id": self.job, "seed": seed, "recipe": recipe, **size}, image.tobytes())
 
@@ -86,15 +87,15 @@ class Worker:
         _device.limit_memory(self.options.get("hard_limit_gb", 0))
         self.send({"type": "hello", "device": self.device.label})
 
-    def _load_for(self, task, head: dict):
+    def _load_for(self, task, head: dict, way: str):
         """Plan first, so that what cannot fit is refused before anything is allocated; then load if need be."""
-        from reverie.engines import _device, _loading, _painting, _plan
+        from reverie.engines import _accelerate, _device, _loading, _painting, _plan
         from reverie.models import Model
 
         model = Model(**{**head["model"], "path": Path(head["model"]["path"])})
         assets = Path(head["assets"])
         vae = next((addition for addition in head["additions"] if addition["kind"] == "vae"), None)
-        fingerprint = (head["fingerprint"], vae and vae["fingerprint"])
+        fingerprint = (head["fingerprint"], vae and vae["fingerprint"], way)
         same = self.loaded is not None and self.loaded_print == fingerprint
         if not same:
             self._unload()
@@ -117,9 +118,11 @@ class Worker:
             self._unload()
             same = False
         if not same:
-            self.send({"type": "progress", "id": self.job, "fraction": 0.0, "note": f"loading {model.title}"}, b"")
+            first, cache = head["fingerprint"], Path(head["cache"])
+            note = f"loading {model.title}{_accelerate.loading_note(way, first, self.device, cache)}"
+            self.send({"type": "progress", "id": self.job, "fraction": 0.0, "note": note}, b"")
             path = vae and Path(vae["path"])
-            self.loaded = _painting.load(model, self.device, shape, assets, plan, self.cancelled, path)
+            self.loaded = _painting.load(model, self.device, shape, assets, plan, self.cancelled, path, way, first, cache)
             self.loaded_print = fingerprint
         else:
             self.loaded.model = model
