@@ -15,8 +15,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from reverie import settings as settings_module
-from reverie.engines import _accelerate, _device, _openvino, _speed, open_engine
-from reverie.errors import BadInput, Cancelled
+from reverie.engines import _accelerate, _openvino, _speed, open_engine
+from reverie.errors import BadInput, Cancelled, OutOfMemory
 from reverie.settings import Settings
 from reverie.types import Task
 
@@ -139,6 +139,13 @@ def test_compiled_blocks_take_new_sizes_without_end_and_keep_packing_and_hooks()
             made.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert 0 < made[0] and made[1] == made[-1] <= _accelerate.MAX_VARIANTS
     assert len(called) == 5 and not unet.conv_in.weight.numel(), "hooks or packing are gone"
+
+
+def test_a_model_that_is_too_large_to_convert_is_refused_before_it_is_tried():
+    with pytest.raises(OutOfMemory, match="GB are free") as error:
+        _openvino.check_room(a_unet(), free=1 << 20)
+    assert "REVERIE_ACCELERATE" in error.value.next_step
+    _openvino.check_room(a_unet(), free=1 << 33)
 
 
 @openvino

@@ -102,10 +102,10 @@ def free_bytes(device: Device) -> int:
         return free + torch.cuda.memory_reserved(device.name) - torch.cuda.memory_allocated(device.name)
     import psutil
 
-    return min(psutil.virtual_memory().available, _container_room())
+    return min(psutil.virtual_memory().available, container_room())
 
 
-def _container_room() -> float:
+def container_room() -> float:
     """Bytes left under a cgroup limit (v2, then v1); infinite without one."""
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),

@@ -8,7 +8,8 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
-from reverie.errors import Cancelled
+from reverie.engines import _device
+from reverie.errors import Cancelled, OutOfMemory
 
 KEPT_MODELS = 3  # on disk, 1.7 GB each for SD1.5
 KEPT_SIZES = 2  # in memory, each with weights of its own
@@ -34,6 +35,7 @@ def shell(unet, dtype, fingerprint: str, cache: Path, cancelled):
     if (folder / "unet.xml").is_file():
         os.utime(folder)
     else:
+        check_room(unet)
         _convert(unet, folder)
     model, extras = _Model(folder / "unet.xml", _PRECISIONS[str(dtype)], cancelled), _extras(unet.config)
 
@@ -48,6 +50,18 @@ def shell(unet, dtype, fingerprint: str, cache: Path, cancelled):
 
     Shell.dtype = dtype
     return Shell()
+
+
+def check_room(unet, free: float | None = None) -> None:
+    """OutOfMemory where `free` bytes (default: what is free now) are too few to convert: it takes the weights in float32 twice."""
+    if free is None:
+        import psutil
+
+        free = min(psutil.virtual_memory().available, _device.container_room())
+    needs = 2 * 4 * sum(weight.numel() for weight in unet.parameters())
+    if needs > free:
+        what = f"To convert the model for OpenVINO takes {needs / 2**30:.1f} GB of memory, and {free / 2**30:.1f} GB are free."
+        raise OutOfMemory(what, "Close other programs, or set REVERIE_ACCELERATE to nothing.")
 
 
 class _Model:
@@ -113,10 +127,10 @@ def _convert(unet, folder: Path) -> None:
     made = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         openvino.save_model(model, made / "unet.xml", compress_to_fp16=folder.name.endswith("half"))
-        made.rename(folder)
-    except BaseException:
+        if not folder.exists():  # another process was as quick
+            made.rename(folder)
+    finally:
         shutil.rmtree(made, ignore_errors=True)
-        raise
 
 
 def _extras(config) -> list[str]:
