@@ -179,3 +179,5 @@ def test_the_converted_models_are_few_and_a_step_is_left_when_cancelled(tmp_path
     cancelled[0] = True
     with pytest.raises(Cancelled):
         shell(*given)
+    cancelled[0] = False
+    assert shell(*given)[0].isfinite().all(), "the model is usable again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -75,10 +76,13 @@ class _Model:
         import torch
 
         request = self._request(tuple(tuple(one.shape) for one in given))
-        request.start_async([one.numpy() for one in given], share_inputs=True)
+        arrays = [one.numpy() for one in given]  # must stay until the end
+        request.start_async(arrays, share_inputs=True)
         while not request.wait_for(LOOK_EVERY_MS):
             if self._cancelled():
                 request.cancel()
+                with contextlib.suppress(RuntimeError):  # says that it was cancelled
+                    request.wait()
                 raise Cancelled("Cancelled.")
         return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
