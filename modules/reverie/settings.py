@@ -16,16 +16,18 @@ _OUTSIDE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_
 
 @dataclass(frozen=True)
 class Settings:
-    """Folders of one installation (all paths are absolute), and what it draws on.
+    """Folders of one installation (all paths are absolute), and what it draws on and how.
 
     `device`: auto, cpu, cuda:0, mps, or several with commas between; `cache_gb`: main memory for models that a worker keeps
-    beside the one in use, None: half of what is left.
+    beside the one in use, None: half of what is left; `accelerate`: how the diffusers engine is made faster: by nothing,
+    compile or openvino.
     """
 
     root: Path
     storage: Path
     device: str = "auto"
     cache_gb: float | None = None
+    accelerate: str = ""
 
     @property
     def configs(self) -> Path:
@@ -54,10 +56,12 @@ class Settings:
 
 
 def load() -> Settings:
-    """Settings from REVERIE_ROOT, REVERIE_STORAGE (default: `storage/` in the project), REVERIE_DEVICE, REVERIE_CACHE_GB."""
+    """Settings from REVERIE_ROOT, REVERIE_STORAGE (default: `storage/` in the project), REVERIE_DEVICE, REVERIE_CACHE_GB
+    and REVERIE_ACCELERATE."""
     storage = Path(os.environ.get("REVERIE_STORAGE") or ROOT / "storage").expanduser()
     device = os.environ.get("REVERIE_DEVICE", "").strip() or "auto"
-    return Settings(root=ROOT, storage=storage.absolute(), device=device, cache_gb=_gigabytes("REVERIE_CACHE_GB"))
+    way = os.environ.get("REVERIE_ACCELERATE", "").strip().lower()
+    return Settings(root=ROOT, storage=storage.absolute(), device=device, cache_gb=_gigabytes("REVERIE_CACHE_GB"), accelerate=way)
 
 
 def _gigabytes(name: str) -> float | None:

@@ -3,16 +3,22 @@
     python tests/bench/engine.py                        the embedded model, 128x128
     python tests/bench/engine.py --model sd15-random    SD1.5's real shape with random weights (4 GB), 512x512
     python tests/bench/engine.py --model FOLDER --size 512x512 --steps 3 --rounds 2
+    python tests/bench/engine.py --sides ours compile openvino     the first is the measure
 
-Each measurement is a fresh process, plain and ours by turns; the best of the rounds counts, as other programs only
-ever add time. `seconds` is one whole picture with that many steps, after one picture to warm up; `peak` is the most
-memory that the process with the model ever held. OMP_NUM_THREADS is taken over by both.
+Sides: plain, ours, and ours with the option `accelerate`: compile, openvino (`pip install openvino` first). `:float32` or
+`:bfloat16` after a side fixes its number format.
+
+Each measurement is a fresh process, the sides by turns; the best of the rounds counts, as other programs only
+ever add time. `seconds` is one whole picture with that many steps, after one picture to warm up; `cpu` is what all threads of the
+process with the model spent on it, which a busy machine changes less; `peak` is the most memory that process ever held.
+OMP_NUM_THREADS is taken over by all.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -27,21 +33,34 @@ PROMPT, NEGATIVE, CFG, SEED = "a red house by a river at dawn", "", 4.0, 7
 def main() -> None:
     args = _arguments()
     if args.one:
-        seconds, peak = {"plain": plain, "ours": ours}[args.one](args)
-        print(json.dumps({"seconds": seconds, "peak": peak}))
+        print(json.dumps(_measure(args)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         args.model = _folder(args.model, Path(scratch))
         best: dict[str, dict] = {}
         for _ in range(args.rounds):
-            for side in ("plain", "ours"):
+            for side in args.sides:
                 found = _fresh(side, args)
                 kept = best.setdefault(side, found)
                 best[side] = {name: min(kept[name], found[name]) for name in kept}
-                print(f"{side:6} {found['seconds']:8.2f} s   peak {found['peak'] / 2**30:5.2f} GiB", flush=True)
-    ratio = best["plain"]["seconds"] / best["ours"]["seconds"]
-    memory = best["ours"]["peak"] / best["plain"]["peak"]
-    print(f"ratio  {ratio:8.2f} times as fast   memory {memory:.2f} of the plain pipeline's")
+                print(f"{side:22} {_said(found)}", flush=True)
+    base = best[args.sides[0]]
+    for side in args.sides[1:]:
+        times, cpu, memory = (base[name] / best[side][name] for name in ("seconds", "cpu", "peak"))
+        print(f"{side:22} {times:.2f} times as fast as {args.sides[0]} (cpu {cpu:.2f}); memory {1 / memory:.2f} of it")
+
+
+def _said(found: dict) -> str:
+    return f"{found['seconds']:8.2f} s   cpu {found['cpu']:8.2f} s   peak {found['peak'] / 2**30:5.2f} GiB"
+
+
+def _measure(args) -> dict:
+    """seconds, cpu and peak of one side, in this process."""
+    side, _, dtype = args.one.partition(":")
+    args.dtype = dtype or args.dtype
+    if side == "plain":
+        return plain(args)
+    return ours(args, accelerate="" if side == "ours" else side)
 
 
 def _arguments():
@@ -51,7 +70,8 @@ def _arguments():
     parser.add_argument("--steps", type=int, default=0, help="default: 20 for pocket, else 2")
     parser.add_argument("--rounds", type=int, default=2, help="measurements of each side (default 2)")
     parser.add_argument("--dtype", default="auto", help="ours: auto, float32, bfloat16")
-    parser.add_argument("--one", choices=("plain", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--sides", nargs="+", default=["plain", "ours"], help="default: plain ours")
+    parser.add_argument("--one", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     small = "pocket" in args.model
     args.size = args.size or ("128x128" if small else "512x512")
@@ -73,11 +93,13 @@ def _folder(name: str, scratch: Path) -> str:
 def _fresh(side: str, args) -> dict:
     command = [sys.executable, __file__, "--one", side, "--model", args.model, "--size", args.size]
     command += ["--steps", str(args.steps), "--dtype", args.dtype]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=1800, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=1800)
+    if done.returncode:
+        sys.exit(f"{side}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def plain(args) -> tuple[float, int]:
+def plain(args) -> dict:
     """diffusers as its documentation shows it, float32."""
     import torch
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
@@ -87,9 +109,7 @@ def plain(args) -> tuple[float, int]:
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
 
-    def draw(steps: int) -> float:
-        begun = time.perf_counter()
-        generator = torch.Generator("cpu").manual_seed(SEED)
+    def draw(steps: int) -> None:
         pipe(
             PROMPT,
             negative_prompt=NEGATIVE,
@@ -97,23 +117,23 @@ def plain(args) -> tuple[float, int]:
             height=height,
             num_inference_steps=steps,
             guidance_scale=CFG,
-            generator=generator,
+            generator=torch.Generator("cpu").manual_seed(SEED),
         )
-        return time.perf_counter() - begun
 
     draw(1)
-    return draw(args.steps), _peak("self")
+    return _timed(lambda: draw(args.steps), os.getpid())
 
 
-def ours(args) -> tuple[float, int]:
-    """The same picture by the engine, its worker's memory counted."""
+def ours(args, **options) -> dict:
+    """The same picture by the engine, its worker's time and memory counted."""
     from reverie.engines import open_engine
     from reverie.settings import Settings
     from reverie.types import Task
 
     width, height = map(int, args.size.split("x"))
     with tempfile.TemporaryDirectory() as storage:
-        engine = open_engine("diffusers", Settings(root=ROOT, storage=Path(storage)), device="cpu", dtype=args.dtype)
+        settings = Settings(root=ROOT, storage=Path(storage))
+        engine = open_engine("diffusers", settings, device="cpu", dtype=args.dtype, **options)
         task = Task(
             prompt=PROMPT,
             negative=NEGATIVE,
@@ -126,11 +146,19 @@ def ours(args) -> tuple[float, int]:
             sampler="euler",
         )
         engine.run(task, [], lambda progress: None, lambda: False)
-        begun = time.perf_counter()
-        engine.run(task.model_copy(update={"steps": args.steps}), [], lambda progress: None, lambda: False)
-        seconds, peak = time.perf_counter() - begun, _peak(str(engine.pid))
+        wanted = task.model_copy(update={"steps": args.steps})
+        found = _timed(lambda: engine.run(wanted, [], lambda progress: None, lambda: False), engine.pid)
         engine.close()
-    return seconds, peak
+    return found
+
+
+def _timed(do, process: int) -> dict:
+    import psutil
+
+    times = psutil.Process(process).cpu_times
+    begun, spent = time.perf_counter(), sum(times()[:2])
+    do()
+    return {"seconds": time.perf_counter() - begun, "cpu": sum(times()[:2]) - spent, "peak": _peak(str(process))}
 
 
 def _peak(process: str) -> int:
@@ -141,7 +169,7 @@ def _peak(process: str) -> int:
         return int(lines["VmHWM"].split()[0]) * 1024
     import psutil
 
-    return psutil.Process(None if process == "self" else int(process)).memory_info().rss
+    return psutil.Process(int(process)).memory_info().rss
 
 
 if __name__ == "__main__":

@@ -174,10 +174,10 @@ def free_main_bytes() -> int:
     """Main memory that can be taken now, also within the container's limit."""
     import psutil
 
-    return int(min(psutil.virtual_memory().available, _container_room()))
+    return int(min(psutil.virtual_memory().available, container_room()))
 
 
-def _container_room() -> float:
+def container_room() -> float:
     """Bytes left under a cgroup limit (v2, then v1); infinite without one. Files that were only read do not count as used."""
     for home, limit, used, files in (
         ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from reverie.engines import _loading, _plan, _preview, _prompts, _schedulers, _speed
+from reverie.engines import _accelerate, _loading, _plan, _preview, _prompts, _schedulers, _speed
 from reverie.errors import BadInput, Cancelled, OutOfMemory
 from reverie.families import FAMILIES
 from reverie.models import Model
@@ -35,16 +35,22 @@ class Loaded:
     additions: tuple | None = ()  # what `_additions.put_on` has put on; None: it failed half-way
     offloaded: bool = False
     groups: bool = False  # each layer comes to the card for its turn; such a model is not moved as a whole
+    warming: _accelerate.Warming | None = None
 
 
 def load(
     model: Model, device, shape: _plan.Shape, assets: Path, plan: _plan.Plan, cancelled: Callable[[], bool], vae: Path | None,
-    tiny: Path | None = None,
+    tiny: Path | None = None, way: str = "", fingerprint: str = "", cache: Path = Path(),
 ) -> Loaded:  # fmt: skip
     """Load `model` onto `device`, with `vae` if given, and `tiny` for previews; `cancelled` is looked at within every step
-    from then on."""
+    from then on.
+
+    `way` is one of `_accelerate.WAYS`; OpenVINO keeps what it converts in `cache`, under the model's `fingerprint`.
+    """
     pipe = _loading.load(model, device, assets, vae)
+    warming = _accelerate.take_over(pipe, device, fingerprint, cache, cancelled) if way == "openvino" else None
     _speed.prepare(pipe, device)
+    warming = _accelerate.compile_blocks(_loading.denoiser(pipe)) if way == "compile" else warming
     if plan.groups:
         _offload_layers(pipe, device)
     elif plan.offload:
@@ -54,7 +60,8 @@ def load(
     _stop_between_blocks(_loading.denoiser(pipe), cancelled)
     channels = pipe.vae.config.latent_channels
     previewer = _preview.Previewer(model.family, channels, lambda z: decode(pipe, z), _preview.load_tiny(tiny, channels, device))
-    return Loaded(model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config), offloaded=plan.offload, groups=plan.groups)
+    parts = model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config)
+    return Loaded(*parts, offloaded=plan.offload, groups=plan.groups, warming=warming)
 
 
 def _offload_layers(pipe, device) -> None:
@@ -67,8 +74,8 @@ def _offload_layers(pipe, device) -> None:
     )
 
 
-def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit, cancelled) -> Iterator[tuple]:
-    """Yield (RGB Pillow image, seed) for each picture; `emit(fraction, jpeg, note)` after each step."""
+def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit, cancelled, said: str = "") -> Iterator[tuple]:
+    """Yield (RGB Pillow image, seed) for each picture; `emit(fraction, jpeg, note)` after each step, with `said` in the first."""
     import torch
 
     pipe = _pipe(loaded, task)
@@ -76,7 +83,7 @@ def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit
     begin = _pictures(loaded, task, inputs)
     seeds = [(task.seed + index) % (MAX_SEED + 1) for index in range(task.count)]
     batch, halved, done = plan.batch, False, 0
-    emit(0.0, b"", _first_note(loaded, pipe, task, plan))
+    emit(0.0, b"", "; ".join(filter(None, (_first_note(loaded, pipe, task, plan), said))))
     while done < len(seeds):
         part = seeds[done : done + batch]
         try:
@@ -138,7 +145,7 @@ def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done
         # One more unit than steps: decoding is the last.
         share = (step + 1) / (pipe.num_timesteps + 1)
         preview = loaded.previewer.jpeg(scheduler, watch.last, lambda z: _unpacked(pipe, z, task))
-        emit((done + len(seeds) * share) / task.count, preview, "")
+        emit((done + len(seeds) * share) / task.count, preview, loaded.warming.step_note() if loaded.warming else "")
         return {}
 
     result = pipe(
@@ -210,7 +217,7 @@ def _scheduler(loaded: Loaded, task: Task):
 
 def _embeddings(loaded: Loaded, pipe, task: Task) -> dict[str, Any]:
     """The prompts as the pipeline's arguments, kept for the next picture with the same words."""
-    guided = task.cfg > 1 and FAMILIES[loaded.model.family].guidance == "cfg"
+    guided = _is_guided(loaded, task)
     key = (task.prompt, task.negative if guided else None)
     if key in loaded.prompts:
         loaded.prompts.move_to_end(key)
@@ -220,6 +227,11 @@ def _embeddings(loaded: Loaded, pipe, task: Task) -> dict[str, Any]:
     while len(loaded.prompts) > KEPT_PROMPTS:
         loaded.prompts.popitem(last=False)
     return found
+
+
+def _is_guided(loaded: Loaded, task: Task) -> bool:
+    """Whether each step takes a second pass, with the negative prompt."""
+    return task.cfg > 1 and FAMILIES[loaded.model.family].guidance == "cfg"
 
 
 # -------------------------------------------------------------------------------------------------- before the first step
@@ -276,12 +288,15 @@ def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
     loras = [f"{name} {weight:g}" for kind, name, _, weight in loaded.additions if kind == "lora"]
     if loras:
         parts.append(f"with {', '.join(loras)}")
+    if loaded.warming:
+        rows = min(plan.batch, task.count) * (1 + _is_guided(loaded, task))
+        parts.append(loaded.warming.first_note(rows, task.height // loaded.shape.factor, task.width // loaded.shape.factor))
     tokens, read = _prompts.count(pipe, loaded.model.family, task.prompt)
     if task.negative and FAMILIES[loaded.model.family].guidance == "embedded":
         parts.append("this model reads no negative prompt")
     if read < tokens:
         parts.append(f"the prompt has {tokens} tokens, the model reads the first {read}")
-    return "; ".join(parts)
+    return "; ".join(filter(None, parts))
 
 
 def _stop_between_blocks(denoiser, cancelled: Callable[[], bool]) -> None:

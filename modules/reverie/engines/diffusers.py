@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from reverie import additions, models
-from reverie.engines import Picture, _device, _remote, _schedulers
+from reverie.engines import Picture, _accelerate, _device, _remote, _schedulers
 from reverie.errors import BadInput, Cancelled, OutOfMemory
 from reverie.families import FAMILIES, KINDS
 from reverie.types import Task
@@ -23,17 +23,19 @@ from reverie.types import Task
 WORKER = (sys.executable, "-m", "reverie.engines.worker")
 
 
-def open_engine(settings, device: str = "", **options) -> DiffusersEngine:
+def open_engine(settings, device: str = "", accelerate: str | None = None, **options) -> DiffusersEngine:
     """An engine on `device`: auto (all NVIDIA cards, else what there is), cpu, cuda:0, mps, or several with commas between,
     one worker for each (default: the settings'). A worker starts with the first task that comes to it.
 
     Options: `dtype` (auto, float32, bfloat16, float16), `memory_gb` (a worker plans as if it had only that much for models
     and work), `hard_limit_gb` (a worker may not take more than that beyond its start), `batch` (pictures at once, 0: chosen),
-    `cache_gb` (main memory for models that a worker keeps beside the one in use; 0: none; default: half of what is left).
+    `cache_gb` (main memory for models that a worker keeps beside the one in use; 0: none; default: half of what is left). `accelerate` is one of `_accelerate.WAYS`, by default what the
+    settings say; BadInput where it is none of them.
     """
     if options.get("cache_gb") is None:
         options["cache_gb"] = settings.cache_gb
-    return DiffusersEngine(settings, {"device": device or settings.device, **options})
+    way = _accelerate.check(settings.accelerate if accelerate is None else accelerate)
+    return DiffusersEngine(settings, {"device": device or settings.device, "accelerate": way, **options})
 
 
 def devices(wanted: str, cards: Callable[[], int]) -> list[str]:
@@ -166,13 +168,16 @@ class DiffusersEngine:
         return bool(idle)
 
     def _ask(self, task: Task, model: models.Model, added: tuple[additions.Addition, ...], inputs: list[Path]) -> dict[str, Any]:
+        own = models.fingerprint(model)
         parts = [one.fingerprint for one in added if one.kind in ("vae", "refiner")]
         return {
-            "key": " ".join([models.fingerprint(model), *parts]),  # of what is loaded: another VAE is another model
+            "fingerprint": own,
+            "key": " ".join([own, *parts]),  # of what is loaded: another VAE is another model
             "task": task.model_dump(mode="json"),
             "model": {**dataclasses.asdict(model), "path": str(model.path)},
             "additions": [{**dataclasses.asdict(one), "path": str(one.path), "fingerprint": one.fingerprint} for one in added],
             "inputs": [str(path) for path in inputs],
             "tiny": str(models.tiny_vae(model, self._settings) or ""),
             "assets": str(self._settings.assets),
+            "cache": str(self._settings.storage / "cache"),
         }

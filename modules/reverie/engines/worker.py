@@ -3,7 +3,7 @@
 Reads messages (see `_messages`) from standard input, writes them to what was standard output; everything that libraries
 print goes to standard error, which the engine sends to a log file.
 
-    in    {op: run, id, key, task, model, additions, inputs, tiny, assets}    {op: cancel, id}    {op: empty}
+    in    {op: run, id, key, task, model, fingerprint, additions, inputs, tiny, assets, cache}    {op: cancel, id}    {op: empty}
     out   {type: hello, device, memory}    {type: holds, models: {key: model's id}}
           {type: progress, id, fraction, note} + JPEG   {type: picture, id, seed, …} + RGB bytes
           {type: done, id}        {type: error, id, error, what, next_step}
@@ -90,6 +90,7 @@ class Worker:
             raise Cancelled("Cancelled.")
         task = Task.model_validate(head["task"])
         self._open_device()
+        self._choose_way(task, head)
         plan = self._make_room(task, head)
         try:
             return self._paint(task, head, plan)
@@ -118,6 +119,14 @@ class Worker:
         self.cache = _cache.Cache(_cache.Memory(self.device), limit, int(budget * _plan.GIB), workers)
         _device.limit_memory(self.options.get("hard_limit_gb", 0))
         self.send({"type": "hello", "device": self.device.label, "memory": _device.total_bytes(self.device)})
+
+    def _choose_way(self, task, head: dict) -> None:
+        """How the job is drawn (see `_accelerate`): the same model is another one in memory when it is drawn in another way."""
+        from reverie.engines import _accelerate
+
+        flow = FAMILIES[head["model"]["family"]].flow
+        head["way"], head["said"] = _accelerate.way_for(self.options.get("accelerate", ""), self.device, task, head["additions"], flow)
+        head["key"] = " ".join(filter(None, [head["key"], head["way"]]))
 
     def _make_room(self, task, head: dict):
         """The plan first, so that what cannot fit is refused before anything is allocated; other models go if they are in its way."""
@@ -158,14 +167,14 @@ class Worker:
             self.send({"type": "progress", "id": self.job, "fraction": fraction, "note": note}, preview)
 
         inputs = [Path(path) for path in head["inputs"]]
-        for image, seed in _painting.paint(held.loaded, task, inputs, plan, emit, self.cancelled):
+        for image, seed in _painting.paint(held.loaded, task, inputs, plan, emit, self.cancelled, head["said"]):
             size = {"width": image.width, "height": image.height}
             self.send({"type": "picture", "id": self.job, "seed": seed, "recipe": recipe, **size}, image.tobytes())
             self._sent += 1
 
     def _hold(self, head: dict, plan):
         """The model in memory: from the cache, else from its files."""
-        from reverie.engines import _cache, _painting
+        from reverie.engines import _accelerate, _cache, _painting
 
         key, model = head["key"], _model(head)
         if (held := self.cache.get(key)) and held.loaded.groups != plan.groups:
@@ -174,11 +183,12 @@ class Worker:
             held = self.cache.bring(key, plan.offload)
             held.loaded.model = model
             return held
-        self._note(f"loading {model.title}")
+        prepared = _accelerate.loading_note(head["way"], head["fingerprint"], self.device, Path(head["cache"]))
+        self._note(f"loading {model.title}{prepared}")
         shape = self._shape_of(head)
         loaded = _painting.load(
             model, self._device_of(model), shape, Path(head["assets"]), plan, self.cancelled, vae=_path_of(head, "vae"),
-            tiny=Path(head["tiny"]) if head["tiny"] else None,
+            tiny=Path(head["tiny"]) if head["tiny"] else None, way=head["way"], fingerprint=head["fingerprint"], cache=Path(head["cache"]),
         )  # fmt: skip
         return self.cache.put(key, _cache.Held(loaded, model.id, shape.weights))
 
