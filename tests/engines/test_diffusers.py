@@ -104,6 +104,36 @@ def test_several_pictures_from_one_start_picture_are_those_of_their_seeds(engine
     assert difference(together[0].image, together[1].image) > 1
 
 
+def test_a_refiner_draws_the_last_steps(engine):
+    heard = Heard()
+    how = dict(model="large", steps=5, cfg=4.0)
+    plain, refined, again, more = (
+        engine.run(a_task(**how, **by), [], heard, never)[0].image
+        for by in ({}, dict(refiner="refiner", refine=0.2), dict(refiner="refiner-file", refine=0.2), dict(refiner="refiner", refine=0.6))
+    )
+    assert any("the last 20% by refiner" in p.note for p in heard.all)
+    assert difference(plain, refined) > 0.1 and difference(refined, more) > 0.1 and difference(refined, again) < 0.1
+    assert difference(plain, engine.run(a_task(**how), [], QUIET, never)[0].image) == 0
+
+
+def test_progress_with_a_refiner_rises_to_the_end(engine):
+    heard = Heard()
+    engine.run(a_task(model="large", steps=5, count=2, refiner="refiner", refine=0.4), [], heard, never)
+    fractions = [p.fraction for p in heard.all]
+    assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(1.0) and len(set(fractions)) >= 6
+
+
+@pytest.mark.parametrize("task, match", [
+    (dict(model="fifteen", refiner="refiner", refine=0.2), "only SDXL is refined"),
+    (dict(model="large", refiner="fifteen", refine=0.2), "only SDXL is refined"),
+    (dict(model="large", refiner="refiner", refine=0.2, steps=1), "one step"),
+    (dict(model="refiner"), "goes over pictures"),
+])  # fmt: skip
+def test_a_refiner_where_it_does_not_belong_is_refused(engine, task, match):
+    with pytest.raises(BadInput, match=match):
+        engine.run(a_task(**task), [], QUIET, never)
+
+
 def test_denoise_so_low_that_no_step_is_left_still_makes_a_picture(engine, tmp_path):
     start = tmp_path / "start.png"
     Image.new("RGB", (64, 64), (20, 40, 140)).save(start)

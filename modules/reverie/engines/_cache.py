@@ -39,6 +39,8 @@ class Memory:
 
     def move(self, loaded, where: str) -> None:
         """All parts of a model: to the `device`, into `main` memory, or there but onto the device in turn (`offload`)."""
+        if loaded.refiner:
+            self.move(loaded.refiner, where)
         if loaded.groups:
             return
         pipe = loaded.pipes["txt2img"]

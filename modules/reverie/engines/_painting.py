@@ -34,16 +34,17 @@ class Loaded:
     embeddings: dict[str, dict[int, Any]] = field(default_factory=dict)  # see `_prompts.encode`
     additions: tuple | None = ()  # what `_additions.put_on` has put on; None: it failed half-way
     offloaded: bool = False
+    refiner: Loaded | None = None  # draws the last steps of this model's pictures
     groups: bool = False  # each layer comes to the card for its turn; such a model is not moved as a whole
     warming: _accelerate.Warming | None = None
 
 
 def load(
     model: Model, device, shape: _plan.Shape, assets: Path, plan: _plan.Plan, cancelled: Callable[[], bool], vae: Path | None,
-    tiny: Path | None = None, way: str = "", fingerprint: str = "", cache: Path = Path(),
+    tiny: Path | None = None, way: str = "", fingerprint: str = "", cache: Path = Path(), refiner: Model | None = None,
 ) -> Loaded:  # fmt: skip
-    """Load `model` onto `device`, with `vae` if given, and `tiny` for previews; `cancelled` is looked at within every step
-    from then on.
+    """Load `model` onto `device`, with `vae` if given, `tiny` for previews and `refiner` for the last steps; `cancelled` is
+    looked at within every step from then on.
 
     `way` is one of `_accelerate.WAYS`; OpenVINO keeps what it converts in `cache`, under the model's `fingerprint`.
     """
@@ -61,7 +62,8 @@ def load(
     channels = pipe.vae.config.latent_channels
     previewer = _preview.Previewer(model.family, channels, lambda z: decode(pipe, z), _preview.load_tiny(tiny, channels, device))
     parts = model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config)
-    return Loaded(*parts, offloaded=plan.offload, groups=plan.groups, warming=warming)
+    second = load(refiner, device, shape, assets, plan, cancelled, None, tiny) if refiner else None
+    return Loaded(*parts, offloaded=plan.offload, groups=plan.groups, warming=warming, refiner=second)
 
 
 def _offload_layers(pipe, device) -> None:
@@ -78,7 +80,7 @@ def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit
     """Yield (RGB Pillow image, seed) for each picture; `emit(fraction, jpeg, note)` after each step, with `said` in the first."""
     import torch
 
-    pipe = _pipe(loaded, task)
+    pipe = _pipe(loaded, task.kind)
     _apply(pipe, plan)
     begin = _pictures(loaded, task, inputs)
     seeds = [(task.seed + index) % (MAX_SEED + 1) for index in range(task.count)]
@@ -132,26 +134,45 @@ def release(device) -> None:
 
 
 def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done: int, emit, cancelled) -> list:
+    decoding = 1 / (task.steps + 1)  # what follows the steps counts as one more
+
+    def tell(fraction: float, preview: bytes = b"", note: str = "") -> None:
+        emit((done + len(seeds) * fraction) / task.count, preview, note)
+
+    def after_steps(low: float, high: float):
+        return lambda share, *shown: tell((low + (high - low) * share) * (1 - decoding), *shown)
+
+    given = {name: [picture] * len(seeds) for name, picture in begin.items()}  # one for each seed's generator
+    given |= _how(loaded, task)
+    if loaded.refiner is None:
+        latents = _denoise(loaded, pipe, task, seeds, given, after_steps(0, 1), cancelled)
+    else:
+        until = 1 - max(task.refine, 1.0001 / task.steps)
+        noisy = _denoise(loaded, pipe, task, seeds, {**given, "denoising_end": until}, after_steps(0, until), cancelled)
+        refining = _pipe(loaded.refiner, "img2img")
+        given = {"image": noisy, "denoising_start": until, "num_inference_steps": task.steps, "guidance_scale": task.cfg}
+        latents = _denoise(loaded.refiner, refining, task, seeds, given, after_steps(until, 1), cancelled)
+    return _images(loaded, pipe, latents, lambda index: tell(1 - decoding + decoding * index / len(seeds)))
+
+
+def _denoise(loaded: Loaded, pipe, task: Task, seeds: list[int], given: dict[str, Any], tell, cancelled):
+    """Latents (N, C, h, w) of the pipeline's steps; `tell(share, jpeg, note)` after each."""
     import torch
 
-    scheduler = _scheduler(loaded, task)
+    pipe.scheduler = scheduler = _scheduler(loaded, task)
     watch = _preview.Watch(scheduler)
-    pipe.scheduler = scheduler
     loaded.previewer.start()
 
     def after_step(pipe, step, timestep, tensors):
         if cancelled():
             raise Cancelled("Cancelled.")
-        # One more unit than steps: decoding is the last.
-        share = (step + 1) / (pipe.num_timesteps + 1)
         preview = loaded.previewer.jpeg(scheduler, watch.last, lambda z: _unpacked(pipe, z, task))
-        emit((done + len(seeds) * share) / task.count, preview, loaded.warming.step_note() if loaded.warming else "")
+        tell((step + 1) / pipe.num_timesteps, preview, loaded.warming.step_note() if loaded.warming else "")
         return {}
 
     result = pipe(
         **{name: _times(value, len(seeds)) for name, value in _embeddings(loaded, pipe, task).items()},
-        **{name: [picture] * len(seeds) for name, picture in begin.items()},  # one for each seed's generator
-        **_how(loaded, task),
+        **given,
         # Drawn on the processor, so that a seed means the same noise on every device.
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         output_type="latent",
@@ -160,9 +181,7 @@ def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done
     )
     if cancelled():
         raise Cancelled("Cancelled.")
-    left = len(seeds) / (pipe.num_timesteps + 1)  # the share of decoding
-    tell = lambda index: emit((done + len(seeds) - left + left * index / len(seeds)) / task.count, b"", "")
-    return _images(loaded, pipe, _unpacked(pipe, result[0], task), tell)
+    return _unpacked(pipe, result[0], task)
 
 
 def _times(value, count: int):
@@ -237,10 +256,10 @@ def _is_guided(loaded: Loaded, task: Task) -> bool:
 # -------------------------------------------------------------------------------------------------- before the first step
 
 
-def _pipe(loaded: Loaded, task: Task):
-    if task.kind not in loaded.pipes:
-        loaded.pipes[task.kind] = _loading.sibling(loaded.pipes["txt2img"], loaded.model.family, task.kind)
-    return loaded.pipes[task.kind]
+def _pipe(loaded: Loaded, kind: str):
+    if kind not in loaded.pipes:
+        loaded.pipes[kind] = _loading.sibling(loaded.pipes["txt2img"], loaded.model.family, kind)
+    return loaded.pipes[kind]
 
 
 def _apply(pipe, plan: _plan.Plan) -> None:
@@ -263,6 +282,8 @@ def _pictures(loaded: Loaded, task: Task, inputs: list[Path]) -> dict[str, Any]:
     """The start picture (and mask) at the task's size. BadInput if one is missing or cannot be read."""
     if loaded.model.family == "sdxl-refiner" and task.kind == "txt2img":
         raise BadInput("The SDXL refiner goes over pictures and makes none.", "Give it one with --init, or name it with --refiner.")
+    if loaded.refiner and task.steps < 2:
+        raise BadInput("A picture in one step has no last steps to refine.", "Take more steps, or leave the refiner out.")
     wanted = {"txt2img": 0, "img2img": 1, "inpaint": 2}[task.kind]
     if len(inputs) < wanted:
         what = "a start picture" if wanted == 1 else "a start picture and a mask (white is painted anew)"
@@ -288,6 +309,8 @@ def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
     loras = [f"{name} {weight:g}" for kind, name, _, weight in loaded.additions if kind == "lora"]
     if loras:
         parts.append(f"with {', '.join(loras)}")
+    if loaded.refiner:
+        parts.append(f"the last {task.refine:.0%} by {loaded.refiner.model.id}")
     if loaded.warming:
         rows = min(plan.batch, task.count) * (1 + _is_guided(loaded, task))
         parts.append(loaded.warming.first_note(rows, task.height // loaded.shape.factor, task.width // loaded.shape.factor))

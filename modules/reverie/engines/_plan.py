@@ -6,7 +6,7 @@ rounded up; they err towards refusing late rather than early, as running out is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reverie.errors import OutOfMemory
@@ -30,6 +30,12 @@ class Shape:
     item: int = 2  # bytes per number in the UNet
     vae_item: int = 4
     attends: bool = True  # attention at the first stage (SD1.5 has it, SDXL has not)
+
+
+def together(one: Shape, other: Shape) -> Shape:
+    """Two models that are in memory at once and work one after the other: `one`, with the weights of both."""
+    most = {name: max(getattr(one, name), getattr(other, name)) for name in ("largest", "leaf", "channels")}
+    return replace(one, weights=one.weights + other.weights, **most)
 
 
 @dataclass(frozen=True)

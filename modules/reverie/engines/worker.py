@@ -13,6 +13,7 @@ Ids rise; `key` names what is loaded: a model, its VAE, its refiner.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -189,14 +190,16 @@ class Worker:
         loaded = _painting.load(
             model, self._device_of(model), shape, Path(head["assets"]), plan, self.cancelled, vae=_path_of(head, "vae"),
             tiny=Path(head["tiny"]) if head["tiny"] else None, way=head["way"], fingerprint=head["fingerprint"], cache=Path(head["cache"]),
+            refiner=_refiner(head),
         )  # fmt: skip
         return self.cache.put(key, _cache.Held(loaded, model.id, shape.weights))
 
     def _shape_of(self, head: dict):
-        from reverie.engines import _loading
+        from reverie.engines import _loading, _plan
 
-        model = _model(head)
-        return _loading.shape_of(model, self._device_of(model), Path(head["assets"]))
+        assets, both = Path(head["assets"]), [one for one in (_model(head), _refiner(head)) if one]
+        shapes = [_loading.shape_of(model, self._device_of(model), assets) for model in both]
+        return functools.reduce(_plan.together, shapes)
 
     def _device_of(self, model):
         """The device, in the number formats that this model is fast and safe with."""
@@ -230,6 +233,13 @@ def _model(head: dict):
     from reverie.models import Model
 
     return Model(**{**head["model"], "path": Path(head["model"]["path"])})
+
+
+def _refiner(head: dict):
+    from reverie import models
+
+    path = _path_of(head, "refiner")
+    return path and models.inspect(path)
 
 
 def _path_of(head: dict, kind: str) -> Path | None:
