@@ -182,3 +182,10 @@ def test_the_converted_models_are_few_and_a_step_is_left_when_cancelled(tmp_path
         shell(*given)
     cancelled[0] = False
     assert shell(*given)[0].isfinite().all(), "the model is usable again"
+
+
+@openvino
+def test_openvino_comes_without_its_telemetry():
+    code = "from reverie.engines import _openvino; _openvino._library(); import openvino.tools.ovc.telemetry_utils as t; print(t.tm.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], env=settings_module.child_environment(), capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip().endswith("telemetry_stub"), done.stderr[-500:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections import OrderedDict
 from pathlib import Path
@@ -88,8 +89,7 @@ class _Model:
 
     def _request(self, shapes: tuple):
         if shapes not in self._requests:
-            import openvino
-
+            openvino = _library()
             while len(self._requests) >= KEPT_SIZES:
                 self._requests.popitem(last=False)
             core = openvino.Core()
@@ -103,12 +103,19 @@ class _Model:
         return self._requests[shapes]
 
 
+def _library():
+    """OpenVINO without its telemetry: nothing is sent anywhere."""
+    sys.modules.setdefault("openvino_telemetry", None)
+    import openvino
+
+    return openvino
+
+
 def _convert(unet, folder: Path) -> None:
     """Write the UNet into `folder`, for any size; the models used longest ago make room."""
-    import openvino
     import torch
 
-    given = _examples(unet.config)
+    openvino, given = _library(), _examples(unet.config)
     names = _extras(unet.config)
 
     class Traced(torch.nn.Module):
