@@ -273,3 +273,43 @@ def test_outputs_are_chosen_by_name():
     assert _editions.chosen("pdf, EPUB") == ("epub", "pdf")
     with pytest.raises(BadInput, match="'gif' in outputs is unknown"):
         _editions.chosen("gif")
+
+
+def frames_of(path):
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return [(frame.pts * stream.time_base, frame.to_ndarray(format="gray")) for frame in container.decode(stream)]
+
+
+def test_each_chapter_has_a_film_and_the_whole_is_them_one_after_the_other(tmp_path, picture, tiny):
+    out = tmp_path / "out"
+    rows = [row(number, 1, image=[picture(name=f"{number}", colour=colour)]) for number, colour in ((1, (200, 0, 0)), (3, (0, 0, 200)))]
+    updates, files = make(out, rows, ("animatic",))
+    parts = [out / "films" / f"chapter_{number:02d}.mp4" for number in (1, 3)]
+    assert {update.text for update in updates} == {"films/chapter_01.mp4", "films/chapter_03.mp4"}
+    fractions = [update.fraction for update in updates]
+    assert fractions == sorted(fractions)
+    apart, whole = [frames_of(part) for part in parts], frames_of(files["animatic"])
+    assert len(whole) == sum(map(len, apart)) == round(film_plan.clips("A Tale", rows)[-1].end * film_plan.FPS)
+    assert [round(at * film_plan.FPS) for at, _ in whole] == list(range(len(whole)))
+    assert all((one[1] == other[1]).all() for one, other in zip(whole, [*apart[0], *apart[1]], strict=True))
+    assert whole[len(apart[0]) - 1][1].mean() < 40 < whole[len(apart[0]) // 2][1].mean()  # the chapter goes dark
+
+
+def test_a_changed_scene_makes_only_its_chapters_film_anew(tmp_path, picture, tiny):
+    out = tmp_path / "out"
+    rows = [row(number, 1, image=[picture(name=f"{number}")]) for number in (1, 2, 3)]
+    make(out, rows, ("animatic",))
+    picture(name="2", colour=(9, 9, 9))
+    updates, files = make(out, rows, ("animatic",))
+    assert {update.text for update in updates} == {"films/chapter_02.mp4"}
+    assert make(out, rows, ("animatic",)) == ([], files)
+
+
+def test_captions_of_a_later_chapter_begin_after_the_one_before(tmp_path, picture, tiny):
+    rows = [row(number, 1, image=[picture(name=f"{number}")]) for number in (1, 2)]
+    clips = film_plan.clips("A", rows)
+    cards = [clip for clip in clips if clip.is_card]
+    assert len(cards) == 2 and cards[1].start == clips[1].end and clips[3].start == cards[1].end - film_plan.FADE_S

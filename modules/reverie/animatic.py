@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator
 
-from reverie import film_plan, media
+from reverie import film_plan, media, storyboard
 from reverie.film_plan import FADE_S, FPS, Clip
 from reverie.lettering import shape
 
@@ -25,24 +25,43 @@ CAPTION_FADE_S = 0.4
 INK = (14, 16, 20)
 
 
-def build(title: str, rows: list[dict[str, Any]], out_path) -> Iterator[float]:
+def build(title: str, rows: list[dict[str, Any]], out_path, size: tuple[int, int] | None = None) -> Iterator[float]:
     """Write the film of `rows` (storyboard rows; scenes without a picture are left out) as H.264 in MP4; yields fractions 0..1.
 
-    Closing the generator leaves what was there before. Nothing is written where no scene has a picture.
+    `size` in pixels, by default the one that fits the pictures. Closing the generator leaves what was there before. Nothing is
+    written where no scene has a picture.
     """
     clips = film_plan.clips(title, rows)
     if clips:
         with media.staged(Path(out_path)) as part:
-            yield from _encode(clips, size_for(clips), part)
+            yield from _encode(clips, size or size_for(rows), part)
 
 
-def size_for(clips: list[Clip]) -> tuple[int, int]:
-    """The one of SIZES that cuts least off the usual picture."""
+def join(films: list[Path], out_path) -> None:
+    """Write films of one size, made by `build`, one after the other into one, as they are."""
+    import av
+
+    with media.staged(Path(out_path)) as part, av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as whole:
+        stream, begin = None, 0
+        for film in films:
+            with av.open(str(film)) as one:
+                own = one.streams.video[0]
+                stream = stream or whole.add_stream_from_template(own)
+                for packet in one.demux(own):
+                    if packet.dts is None:  # the mark of the end
+                        continue
+                    packet.dts, packet.pts, packet.stream = packet.dts + begin, packet.pts + begin, stream
+                    whole.mux(packet)
+                begin += round(own.frames / FPS / own.time_base)
+
+
+def size_for(rows: list[dict[str, Any]]) -> tuple[int, int]:
+    """The one of SIZES, in pixels, that cuts least off the usual picture."""
     from PIL import Image
 
     aspects = []
-    for clip in clips:
-        with Image.open(clip.picture) as picture:
+    for row in (row for chapter in film_plan.chapters(rows) for row in chapter):
+        with Image.open(storyboard.images(row)[0]) as picture:
             aspects.append(picture.width / picture.height)
     usual = statistics.median(aspects)
     return max(SIZES, key=lambda size: round(min(usual, size[0] / size[1]) / max(usual, size[0] / size[1]), 3))
@@ -90,6 +109,7 @@ def _frames(clips: list[Clip], size: tuple[int, int], total: int):
     """The film frame by frame, as planes; no more than two clips are open at a time."""
     stills: dict[int, _Still] = {}
     black = _planes_of(_plain(size))
+    ends = [clip.start for clip in clips if clip.is_card][1:] + [clips[-1].end]  # of the chapters, each of which goes dark
     for number in range(total):
         now = number / FPS
         playing = [i for i, clip in enumerate(clips) if clip.start <= now < clip.end]
@@ -97,7 +117,7 @@ def _frames(clips: list[Clip], size: tuple[int, int], total: int):
         planes = stills[playing[0]].at(now)
         for i in playing[1:]:
             planes = _blend(planes, stills[i].at(now), film_plan.ease((now - clips[i].start) / FADE_S))
-        left = clips[-1].end - now
+        left = next(end for end in ends if end > now) - now
         yield planes if left >= FADE_S else _blend(black, planes, film_plan.ease(left / FADE_S))
 
 

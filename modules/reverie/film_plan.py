@@ -33,7 +33,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Clip:
-    """One picture on the screen from `start` to `end` (seconds; neighbours overlap by FADE_S)."""
+    """One picture on the screen from `start` to `end` (seconds; neighbours in a chapter overlap by FADE_S)."""
 
     picture: Path
     start: float
@@ -46,24 +46,30 @@ class Clip:
 
 
 def clips(title: str, rows: list[dict[str, Any]]) -> list[Clip]:
-    """The film in order: a card for each chapter, then its scenes that have a picture."""
-    drawn = [(row, found[0]) for row in rows if (found := storyboard.images(row))]
+    """The film in order: each chapter's card, then its scenes that have a picture. A chapter ends before the next begins."""
     film: list[Clip] = []
 
     def add(seconds: float, **more) -> None:
-        start = film[-1].end - FADE_S if film else 0.0
+        before = film[-1].end if film else 0.0
+        start = before if more.get("is_card") else before - FADE_S
         film.append(Clip(start=start, end=start + seconds, **more))
 
-    for _, group in groupby(drawn, key=lambda pair: pair[0].get("chapter")):
-        scenes = list(group)
-        numbered, name = storyboard.heading(scenes[0][0])
+    for scenes in chapters(rows):
+        first = storyboard.images(scenes[0])[0]
+        numbered, name = storyboard.heading(scenes[0])
         kicker = f"{title} · {numbered}" if name else title
-        add(CARD_S, picture=scenes[0][1], move=CARD_MOVE, caption=name or numbered, kicker=kicker, is_card=True)
-        for row, picture in scenes:
-            whole = storyboard.caption(row)
+        add(CARD_S, picture=first, move=CARD_MOVE, caption=name or numbered, kicker=kicker, is_card=True)
+        for row in scenes:
+            picture, whole = storyboard.images(row)[0], storyboard.caption(row)
             short = shortened(whole)
             add(seconds_for(int(row.get("words") or 0), short), picture=picture, move=move_of(row), caption=short, subtitle=whole)
     return film
+
+
+def chapters(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows that have a picture, chapter by chapter."""
+    drawn = [row for row in rows if storyboard.images(row)]
+    return [list(group) for _, group in groupby(drawn, key=lambda row: row.get("chapter"))]
 
 
 def seconds_for(words: int, caption: str) -> float:

@@ -185,6 +185,21 @@ def test_a_text_encoder_with_weights_missing_is_refused(house, engine):
     file.unlink()
 
 
+@pytest.mark.parametrize("name", ["dev", "medium", "z"])
+def test_layers_that_come_one_by_one_draw_the_same_picture(house, name):
+    from reverie.engines import _painting, _plan
+
+    model = models.find(name, house)
+    float32 = _device.Device("cpu", "cpu", torch.float32, torch.float32, torch.float32)
+    shape, seen = _loading.shape_of(model, float32, house.assets), []
+    for plan in (_plan.Plan(), _plan.Plan(offload=True, groups=True)):
+        loaded = _painting.load(model, float32, shape, house.assets, plan, never, None)
+        ((image, _),) = _painting.paint(loaded, a_task(model=name), [], plan, lambda *told: None, never)
+        seen.append(image)
+    assert any(hasattr(layer, "_diffusers_hook") for layer in loaded.pipes["txt2img"].transformer.modules())
+    assert difference(*seen) < 0.1
+
+
 def test_a_sampler_of_other_families_is_refused(engine):
     with pytest.raises(BadInput, match="euler"):
         draw(engine, sampler="dpmpp_2m_karras")

@@ -13,6 +13,7 @@ from reverie.pipelines import Update
 
 KINDS = ("storyboard", "epub", "pdf", "animatic")
 CAPTIONS = "captions.srt"  # not named as the film is: players would show it over the captions that are in the picture
+FILMS = "films"            # where the films of single chapters lie
 _MADE = ".editions.json"   # file name → digest of what it was made from
 _SUFFIX = {"epub": ".epub", "pdf": ".pdf", "animatic": ".mp4"}
 _MAKERS = {"epub": (epub,), "pdf": (comic,), "animatic": (animatic, film_plan)}
@@ -41,19 +42,36 @@ def make(
         "pdf": lambda path: _at_once(lambda: comic.build(title, rows, path)),
         "animatic": lambda path: animatic.build(title, rows, path),
     }
-    made = _read(out)
+    made = _Made(out)
     for kind in (kind for kind in build if kind in kinds):
         path = out / f"{name}{_SUFFIX[kind]}"
         digest = _digest(kind, title, rows, digests, (texts, language) if kind == "epub" else ({}, ""))
-        if not path.exists() or made.get(path.name) != digest:
+        if kind == "animatic" and len(film_plan.chapters(rows)) > 1 and not made.has(path, digest):
+            films = yield from _chapter_films(out, title, rows, digests, made)
+            animatic.join(films, path)
+            made.note(path, digest)
+        if not made.has(path, digest):
             for fraction in build[kind](path):
                 yield Update("progress", text=path.name, fraction=fraction)
-            made[path.name] = digest
-            media.write_text(out / _MADE, json.dumps(made, indent=1, sort_keys=True))
+            made.note(path, digest)
     files = {kind: out / f"{name}{_SUFFIX[kind]}" for kind in build if kind in kinds}
     if "animatic" in files:
         files["captions"] = _captions(out / CAPTIONS, animatic.subtitles(title, rows))
     return {kind: str(path) for kind, path in files.items() if path.exists()}
+
+
+def _chapter_films(out: Path, title: str, rows, digests: dict[Path, str], made: _Made) -> Iterator[Update]:
+    """A film of each chapter, of those only that changed; gives back all their paths."""
+    size, chapters, films = animatic.size_for(rows), film_plan.chapters(rows), []
+    for number, scenes in enumerate(chapters):
+        path = out / FILMS / f"chapter_{int(scenes[0].get('chapter') or 0):02d}.mp4"
+        digest = _digest("animatic", title, scenes, digests, ({}, f"{size}"))
+        if not made.has(path, digest):
+            for fraction in animatic.build(title, scenes, path, size):
+                yield Update("progress", text=f"{FILMS}/{path.name}", fraction=(number + fraction) / len(chapters))
+            made.note(path, digest)
+        films.append(path)
+    return films
 
 
 def _at_once(work: Callable[[], Any]) -> Iterator[float]:
@@ -79,8 +97,22 @@ def _digest(kind: str, title: str, rows, digests: dict[Path, str], inside: tuple
     return media.sha256(json.dumps([__version__, code, title, told, sorted(inside[0].items()), inside[1]]).encode())
 
 
-def _read(out: Path) -> dict[str, str]:
-    try:
-        return json.loads((out / _MADE).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
+class _Made:
+    """What was made of what, kept in the folder beside it."""
+
+    def __init__(self, out: Path):
+        self._out = out
+        try:
+            self._digests: dict[str, str] = json.loads((out / _MADE).read_text("utf-8"))
+        except (OSError, ValueError):
+            self._digests = {}
+
+    def has(self, path: Path, digest: str) -> bool:
+        return path.exists() and self._digests.get(self._name(path)) == digest
+
+    def note(self, path: Path, digest: str) -> None:
+        self._digests[self._name(path)] = digest
+        media.write_text(self._out / _MADE, json.dumps(self._digests, indent=1, sort_keys=True))
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._out).as_posix()
