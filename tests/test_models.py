@@ -151,6 +151,13 @@ def test_advice_names_real_models_that_are_not_here_and_why(house):
     assert all(not m.here and m.family != "pocket" and "GB" in m.note for m in advice)
 
 
+@pytest.mark.parametrize("vram", [0, 4, 8, 16, 48])
+def test_a_refiner_which_draws_nothing_alone_is_not_advised(monkeypatch, house, vram):
+    monkeypatch.setattr(models, "_vram_gb", lambda: vram)
+    monkeypatch.setattr(models, "all", lambda settings: [models.Model(id="r", title="r", family="sdxl-refiner", vram_gb=2, ram_gb=1)])
+    assert models.advise(house) == []
+
+
 def test_every_row_of_the_catalogue_is_whole():
     from reverie import settings
 

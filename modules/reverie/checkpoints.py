@@ -56,7 +56,8 @@ def header(path: Path) -> dict[str, Any]:
 
 
 def part_in(file: Path, kind: str, width: int) -> str | None:
-    """Of the part of that kind (see `_PARTS`) and width: what stands before the names of a part's tensors in a file; None if that part is not in it."""
+    """What stands before the names of a part's tensors in a file, the part told by its kind (see `_PARTS`) and its width; None if
+    it is not in there."""
     stat = file.stat()
     return _contents(file, stat.st_size, stat.st_mtime_ns).get((kind, width))
 

@@ -31,7 +31,9 @@ CLIPS = "clip"  # the folder of storage/models where CLIPs lie
 CHECKPOINTS = ("checkpoints", "diffusion_models")  # folders of storage/models where single files lie
 COMPANIONS = ("text_encoders", "clip", "vae")  # … and where the parts lie that such a file lacks
 
+_NO_ADVICE = ("pocket", "sdxl-refiner")  # one comes along, the other draws nothing alone
 _KIND_OF = {"CLIPTextModel": "clip", "CLIPTextModelWithProjection": "clip", "T5EncoderModel": "t5", "Qwen3Model": "qwen3"}
+_MARKS = {"sd3": "sd3"}  # in the name of that family's VAE, whose shapes are those of Flux
 _OPTIONAL = {("sd3", "text_encoder_3")}  # parts that a model draws without, only less well
 
 
@@ -161,7 +163,7 @@ def advise(settings=None) -> list[Model]:
     vram, ram = _vram_gb(), _ram_gb()
     on_card = vram >= 3.5
     have, need = (vram, lambda m: m.vram_gb) if on_card else (ram, lambda m: m.ram_gb)
-    fitting = [m for m in all(settings) if not m.here and m.family != "pocket" and need(m) <= have * 1.05]
+    fitting = [m for m in all(settings) if not m.here and m.family not in _NO_ADVICE and need(m) <= have * 1.05]
     where = f"{vram:.0f} GB of graphics memory" if on_card else f"{ram:.0f} GB of memory and no NVIDIA card"
     # Without a card the number of steps decides; with one, the larger model draws better.
     fitting.sort(key=lambda m: -need(m) if on_card else (m.steps, need(m)))
@@ -174,7 +176,7 @@ def fetch_sentence(model: Model, settings, kind: str = "diffusers") -> str:
     if model.url:
         size = f" ({model.size / 1e9:.1f} GB)" if model.size else ""
         whole = not FAMILIES[model.family].flow if model.family in FAMILIES else True
-        parts.append(f"Download {model.url}{size} into {settings.models / CHECKPOINTS[not whole]}")
+        parts.append(f"Download {model.url}{size} into {settings.models / CHECKPOINTS[0 if whole else 1]}")
     if model.repo:
         folder = settings.models / kind / model.repo.split("/")[-1]
         size = f" ({model.size / 1e9:.1f} GB)" if model.size and not model.url else ""
@@ -322,7 +324,7 @@ def _beside(settings) -> list[Path]:
 
 
 def _suits(file: Path, family: str, kind: str, width: int) -> bool:
-    if kind == "vae" and ("sd3" in file.stem.lower()) != (family == "sd3"):  # the VAEs of SD3 and Flux have the same shapes
+    if kind == "vae" and any((mark in file.stem.lower()) != (family == owner) for owner, mark in _MARKS.items()):
         return False
     return checkpoints.part_in(file, kind, width) is not None
 
@@ -333,7 +335,9 @@ def _whole(model: Model, settings) -> Model:
         url = settings_module.config("models")["companions"][model.family][part]
         folder = settings.models / ("vae" if part == "vae" else "text_encoders")
         what = "VAE" if part == "vae" else f"text encoder {url.split('/')[-1].removesuffix('.safetensors')}"
-        raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it.", f"Download {url} into {folder}.")
+        target = folder / f"{_MARKS[model.family]}_vae.safetensors" if part == "vae" and model.family in _MARKS else folder
+        way = "into" if target == folder else "as"
+        raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it.", f"Download {url} {way} {target}.")
     return model
 
 

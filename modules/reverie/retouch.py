@@ -87,7 +87,7 @@ def plan(size: tuple[int, int], white, extend: Box, grow: int, blur: int, native
     if canvas[0] * canvas[1] > MOST_PIXELS:
         edge = math.isqrt(MOST_PIXELS)
         raise BadInput(f"A picture of {canvas[0]}x{canvas[1]} is too large.", f"At most as many pixels as {edge}x{edge} has: put on less.")
-    near = _cut(_inflated(_new_part(size, white, extend, canvas), grow + blur + min(native) // 16), canvas)
+    near = _cut(_inflated(_new_part(white, extend, canvas), grow + blur + min(native) // 16), canvas)
     seen = _moved(_at_least(near, native), canvas)
     small = _moved(_at_least(near, (min(native) // MOST_ENLARGED,) * 2, max(_size(near)) // 2), canvas)
     if area == "whole":
@@ -157,7 +157,7 @@ def _put_back(start, retouch: Retouch, old, soft, painted):
 # ------------------------------------------------------------------------------------------------------------- boxes
 
 
-def _new_part(size: tuple[int, int], white, extend: Box, canvas: tuple[int, int]) -> Box:
+def _new_part(white, extend: Box, canvas: tuple[int, int]) -> Box:
     """The smallest box with all that is new, on the canvas."""
     boxes = [box for box, pixels in zip(
         ((0, 0, extend[0], canvas[1]), (0, 0, canvas[0], extend[1]), (canvas[0] - extend[2], 0, *canvas), (0, canvas[1] - extend[3], *canvas)),

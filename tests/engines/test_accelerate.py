@@ -141,6 +141,17 @@ def test_compiled_blocks_take_new_sizes_without_end_and_keep_packing_and_hooks()
     assert len(called) == 5 and not unet.conv_in.weight.numel(), "hooks or packing are gone"
 
 
+@compiler
+def test_a_model_that_was_compiled_before_another_one_warms_up_again_and_says_so():
+    first, second = a_unet(), a_unet(1)
+    warming = _accelerate.compile_blocks(first)
+    with torch.inference_mode():
+        first(torch.randn(2, 4, 16, 16), 10, torch.randn(2, 77, first.config.cross_attention_dim))
+    assert not warming.first_note(2, 16, 16) and warming.step_note()
+    _accelerate.compile_blocks(second)
+    assert "compiling the model once" in warming.first_note(2, 16, 16)
+
+
 def test_a_model_that_is_too_large_to_convert_is_refused_before_it_is_tried():
     with pytest.raises(OutOfMemory, match="GB are free") as error:
         _openvino.check_room(a_unet(), free=1 << 20)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from reverie import models
-from reverie.engines import _schedulers, open_engine
+from reverie.engines import _device, _loading, _painting, _plan, _schedulers, open_engine
 from reverie.errors import BadInput, Cancelled, EngineFailed, OutOfMemory, WorkerDied
 from reverie.settings import Settings
 from reverie.types import Task
@@ -114,6 +114,28 @@ def test_a_refiner_draws_the_last_steps(engine):
     assert any("the last 20% by refiner" in p.note for p in heard.all)
     assert difference(plain, refined) > 0.1 and difference(refined, more) > 0.1 and difference(refined, again) < 0.1
     assert difference(plain, engine.run(a_task(**how), [], QUIET, never)[0].image) == 0
+
+
+def test_of_a_start_picture_as_well_a_refiner_draws_its_share_of_the_steps_that_are_run(engine, tmp_path):
+    heard, start = Heard(), tmp_path / "start.png"
+    Image.new("RGB", (64, 64), (20, 40, 140)).save(start)
+    task = a_task(model="large", kind="img2img", steps=10, denoise=0.2, refiner="refiner", refine=0.5)
+    engine.run(task, [start], heard, never)
+    assert len(heard.steps) == 2 + 1  # two steps and the decoding
+    with pytest.raises(BadInput, match="one step"):
+        engine.run(task.model_copy(update={"denoise": 0.1}), [start], QUIET, never)
+
+
+def test_a_refiner_saves_memory_as_its_model_does(house):
+    large, refiner = (models.find(name, house) for name in ("large", "refiner"))
+    cpu = _device.choose("cpu", "float32")
+    shape = _loading.shape_of(large, cpu, house.assets)
+    loaded = _painting.load(_painting.Wanted(large, shape, refiner=refiner), cpu, house.assets, _plan.Plan(), never)
+    task = a_task(model="large", refiner="refiner", refine=0.5)
+    list(_painting.paint(loaded, task, [], _plan.Plan(attention_slicing=True), lambda *told: None, never))
+    for each in (loaded, loaded.refiner):
+        kinds = {type(part.processor).__name__ for part in each.pipes["txt2img"].unet.modules() if hasattr(part, "processor")}
+        assert kinds == {"SlicedAttnProcessor"}
 
 
 def test_progress_with_a_refiner_rises_to_the_end(engine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from reverie import models
 from reverie.engines import _device, _loading, open_engine
 from reverie.errors import BadInput, EngineFailed, ModelMissing
 from reverie.settings import Settings
+from reverie.studio import Studio
 from reverie.types import Task
 
 DEVICE = _device.Device("cpu", "cpu", torch.bfloat16, torch.float32, torch.bfloat16)
@@ -193,7 +195,7 @@ def test_layers_that_come_one_by_one_draw_the_same_picture(house, name):
     float32 = _device.Device("cpu", "cpu", torch.float32, torch.float32, torch.float32)
     shape, seen = _loading.shape_of(model, float32, house.assets), []
     for plan in (_plan.Plan(), _plan.Plan(offload=True, groups=True)):
-        loaded = _painting.load(model, float32, shape, house.assets, plan, never, None)
+        loaded = _painting.load(_painting.Wanted(model, shape), float32, house.assets, plan, never)
         ((image, _),) = _painting.paint(loaded, a_task(model=name), [], plan, lambda *told: None, never)
         seen.append(image)
     assert any(hasattr(layer, "_diffusers_hook") for layer in loaded.pipes["txt2img"].transformer.modules())
@@ -234,3 +236,23 @@ def test_the_families_are_told_from_folders_and_files(house):
     assert found["dev"] == ("flux", "") and found["schnell"] == ("flux", "flux-schnell")
     assert found["large"] == ("sd3", "sd3-medium")  # as small as that one
     assert found["medium-file"] == ("sd3", "sd35-medium") and found["z-alone"] == ("zimage", "")
+
+
+def test_sizes_that_a_family_does_not_make_are_refused_before_anything_is_queued(house):
+    with Studio.open(house) as studio:
+        with pytest.raises(BadInput, match="divisible by 16, and 72x48 is not. The nearest is 64x48"):
+            studio.submit(a_task(model="dev", width=72), studio.session("test"))
+
+
+def test_the_vae_of_sd3_is_known_by_the_name_under_which_it_is_to_be_kept(house, tmp_path):
+    lonely = Settings(root=house.root, storage=tmp_path / "storage")
+    folder, X
+    small_flow.single_file(folder, lonely.models / "checkpoints" / "alone.safetensors", "sd3", parts)
+    with pytest.raises(ModelMissing, match=r"no VAE.* as .*sd3_vae\.safetensors") as error:
+        models.find("alone", lonely)
+    target = lonely.models / error.value.next_step.rstrip(".").split(f"{lonely.models}/")[1]
+    target.parent.mkdir(parents=True)
+    shutil.copy(folder / "vae" / "diffusion_pytorch_model.safetensors", target)
+    found = models.find("alone", lonely)
+    assert dict((part, file) for part, file, _ in found.parts)["vae"] == str(target)
+    _loading.load(found, DEVICE, house.assets)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import shutil
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("torch")
 
 from reverie import models, settings  # noqa: E402
-from reverie.engines import _additions, _cache, _device, _loading, _painting, _plan, open_engine, worker  # noqa: E402
+from reverie.engines import _additions, _cache, _device, _loading, _messages, _painting, _plan, open_engine, worker  # noqa: E402
 from reverie.errors import BadInput, OutOfMemory  # noqa: E402
 from reverie.settings import Settings  # noqa: E402
 from reverie.types import Task  # noqa: E402
@@ -139,7 +140,7 @@ def test_a_lora_that_changed_leaves_no_trace_on_a_model_that_was_kept(opened, ho
 def load_here(house):
     """Model a with a LoRA on it, in this process."""
     cpu, model = _device.choose("cpu", "float32"), models.find("a", house)
-    found = _painting.load(model, cpu, shape_of(house, "a"), house.assets, _plan.Plan(), lambda: False, None)
+    found = _painting.load(_painting.Wanted(model, shape_of(house, "a")), cpu, house.assets, _plan.Plan(), lambda: False)
     _additions.put_on(found, [{"kind": "lora", "name": "moon", "path": house.models / "loras" / "moon.safetensors", "fingerprint": "", "weight": 1.0}])
     return found
 
@@ -194,6 +195,15 @@ def test_a_worker_remembers_no_cancelling_of_what_has_ended():
     for job in (1, 2, 3, 4):
         small_worker.cancel(job)
     assert small_worker._cancelled == {4}
+
+
+def test_a_worker_names_its_models_by_the_keys_it_was_asked_with_however_they_are_drawn():
+    out, kept = io.BytesIO(), {"a": "a", "b by compile": "b", "a by compile": "a"}
+    small_worker = worker.Worker(out, {})
+    small_worker.cache = SimpleNamespace(names=lambda: kept)
+    small_worker._tell_held()
+    out.seek(0)
+    assert list(_messages.read(out)[0]["models"].items()) == [("b", "b"), ("a", "a")]
 
 
 def test_settings_say_devices_and_cache(monkeypatch):

@@ -1,6 +1,7 @@
 """Prompts become pictures, with an engine that draws flat colours."""
 
 import json
+import shutil
 import struct
 from dataclasses import replace
 
@@ -31,6 +32,14 @@ def test_many_pictures_have_seeds_one_after_the_other(studio):
     seeds = [recipes.read(update.path)["seed"] for update in updates if update.kind == "picture"]
     assert [seed % 2**32 for seed in seeds] == [2**32 - 3, 2**32 - 2, 2**32 - 1, 0, 1, 2, 3, 4, 5, 6]
     assert len(set(updates[-1].data["pictures"])) == 10
+
+
+def test_a_refiner_given_by_a_path_keeps_it_whole_as_a_model_does(studio, tmp_path, monkeypatch):
+    folder = shutil.copytree(settings.ROOT / "assets" / "models" / "pocket", tmp_path / "fine")
+    monkeypatch.chdir(tmp_path)
+    for given, kept in (("fine", str(folder)), (str(folder), str(folder)), ("pocket", "pocket")):
+        (task,) = generate.plan(studio, generate.Params(prompt="a", model=given, refiner=given))
+        assert (task.model, task.refiner) == (kept, kept)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import logging
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,23 @@ def loading_note(way: str, fingerprint: str, device, cache: Path) -> str:
 class Warming:
     """Tells of the first step of its kind, which prepares what later steps use: before it, and after it how long it took."""
 
+    _compiled: weakref.WeakSet[Warming] = weakref.WeakSet()
+
     def __init__(self, unet, way: str):
         self._way = way
         self._known: set[Any] = set()
+        if way == "compile":
+            self._compiled.add(self)
         self._begun = 0.0
         self._took: float | None = None
         unet.register_forward_pre_hook(self._before)
         unet.register_forward_hook(self._after, with_kwargs=True)
+
+    @classmethod
+    def forget_compiled(cls) -> None:
+        """What was compiled is gone: all models that are drawn so warm up again."""
+        for warming in cls._compiled:
+            warming._known.clear()
 
     def first_note(self, rows: int, height: int, width: int) -> str:
         """For a step on `rows` latents of that size. Compiled blocks take any size, but one row is a case of its own."""
@@ -106,7 +117,8 @@ def compile_blocks(unet) -> Warming:
     """Compile the repeated blocks only, for any size; the hooks between the larger blocks and packed convolutions stay."""
     import torch
 
-    torch.compiler.reset()  # the forms of a model that is gone would count
+    torch.compiler.reset()  # the forms of other models would count
+    Warming.forget_compiled()
     torch._dynamo.config.recompile_limit = MAX_VARIANTS
     torch._dynamo.config.suppress_errors = True  # a block that cannot be compiled is drawn as it is
     unet.compile_repeated_blocks(dynamic=True)

@@ -57,9 +57,7 @@ def shell(unet, dtype, fingerprint: str, cache: Path, cancelled):
 def check_room(unet, free: float | None = None) -> None:
     """OutOfMemory where `free` bytes (default: what is free now) are too few to convert: it takes the weights in float32 twice."""
     if free is None:
-        import psutil
-
-        free = min(psutil.virtual_memory().available, _device.container_room())
+        free = _device.free_main_bytes()
     needs = 2 * 4 * sum(weight.numel() for weight in unet.parameters())
     if needs > free:
         what = f"To convert the model for OpenVINO takes {needs / 2**30:.1f} GB of memory, and {free / 2**30:.1f} GB are free."

@@ -39,17 +39,29 @@ class Loaded:
     warming: _accelerate.Warming | None = None
 
 
-def load(
-    model: Model, device, shape: _plan.Shape, assets: Path, plan: _plan.Plan, cancelled: Callable[[], bool], vae: Path | None,
-    tiny: Path | None = None, way: str = "", fingerprint: str = "", cache: Path = Path(), refiner: Model | None = None,
-) -> Loaded:  # fmt: skip
-    """Load `model` onto `device`, with `vae` if given, `tiny` for previews and `refiner` for the last steps; `cancelled` is
-    looked at within every step from then on.
+@dataclass(frozen=True)
+class Wanted:
+    """What `load` is to load: a model of that shape, with `vae` in place of its own, `tiny` for its previews and `refiner` for
+    the last steps of its pictures.
 
     `way` is one of `_accelerate.WAYS`; OpenVINO keeps what it converts in `cache`, under the model's `fingerprint`.
     """
-    pipe = _loading.load(model, device, assets, vae)
-    warming = _accelerate.take_over(pipe, device, fingerprint, cache, cancelled) if way == "openvino" else None
+
+    model: Model
+    shape: _plan.Shape
+    vae: Path | None = None
+    tiny: Path | None = None
+    refiner: Model | None = None
+    way: str = ""
+    fingerprint: str = ""
+    cache: Path = Path()
+
+
+def load(wanted: Wanted, device, assets: Path, plan: _plan.Plan, cancelled: Callable[[], bool]) -> Loaded:
+    """The model in memory, on `device` as far as `plan` says; `cancelled` is looked at within every step from then on."""
+    model, way = wanted.model, wanted.way
+    pipe = _loading.load(model, device, assets, wanted.vae)
+    warming = _accelerate.take_over(pipe, device, wanted.fingerprint, wanted.cache, cancelled) if way == "openvino" else None
     _speed.prepare(pipe, device)
     warming = _accelerate.compile_blocks(_loading.denoiser(pipe)) if way == "compile" else warming
     if plan.groups:
@@ -60,9 +72,9 @@ def load(
         pipe.to(device.name)
     _stop_between_blocks(_loading.denoiser(pipe), cancelled)
     channels = pipe.vae.config.latent_channels
-    previewer = _preview.Previewer(model.family, channels, lambda z: decode(pipe, z), _preview.load_tiny(tiny, channels, device))
-    parts = model, device, shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config)
-    second = load(refiner, device, shape, assets, plan, cancelled, None, tiny) if refiner else None
+    previewer = _preview.Previewer(model.family, channels, lambda z: decode(pipe, z), _preview.load_tiny(wanted.tiny, channels, device))
+    parts = model, device, wanted.shape, {"txt2img": pipe}, previewer, dict(pipe.scheduler.config)
+    second = load(Wanted(wanted.refiner, wanted.shape, tiny=wanted.tiny), device, assets, plan, cancelled) if wanted.refiner else None
     return Loaded(*parts, offloaded=plan.offload, groups=plan.groups, warming=warming, refiner=second)
 
 
@@ -81,7 +93,8 @@ def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit
     import torch
 
     pipe = _pipe(loaded, task.kind)
-    _apply(pipe, plan)
+    for each in [pipe, *([_pipe(loaded.refiner, "img2img")] if loaded.refiner else [])]:
+        _apply(each, plan)
     begin = _pictures(loaded, task, inputs)
     seeds = [(task.seed + index) % (MAX_SEED + 1) for index in range(task.count)]
     batch, halved, done = plan.batch, False, 0
@@ -147,7 +160,7 @@ def _batch(loaded: Loaded, pipe, task: Task, begin: dict, seeds: list[int], done
     if loaded.refiner is None:
         latents = _denoise(loaded, pipe, task, seeds, given, after_steps(0, 1), cancelled)
     else:
-        until = 1 - max(task.refine, 1.0001 / task.steps)
+        until = 1 - max(task.refine * given.get("strength", 1.0), 1.0001 / task.steps)
         noisy = _denoise(loaded, pipe, task, seeds, {**given, "denoising_end": until}, after_steps(0, until), cancelled)
         refining = _pipe(loaded.refiner, "img2img")
         given = {"image": noisy, "denoising_start": until, "num_inference_steps": task.steps, "guidance_scale": task.cfg}
@@ -217,7 +230,12 @@ def _how(loaded: Loaded, task: Task) -> dict[str, Any]:
     if task.kind == "txt2img":
         return {**how, "width": task.width, "height": task.height}
     size = {"width": task.width, "height": task.height} if task.kind == "inpaint" or family.flow else {}
-    return {**how, "strength": min(1.0, max(task.denoise, 1.0001 / task.steps)), **size}
+    return {**how, "strength": _strength(task), **size}
+
+
+def _strength(task: Task) -> float:
+    """The share of the steps that is run."""
+    return 1.0 if task.kind == "txt2img" else min(1.0, max(task.denoise, 1.0001 / task.steps))
 
 
 def _scheduler(loaded: Loaded, task: Task):
@@ -282,8 +300,8 @@ def _pictures(loaded: Loaded, task: Task, inputs: list[Path]) -> dict[str, Any]:
     """The start picture (and mask) at the task's size. BadInput if one is missing or cannot be read."""
     if loaded.model.family == "sdxl-refiner" and task.kind == "txt2img":
         raise BadInput("The SDXL refiner goes over pictures and makes none.", "Give it one with --init, or name it with --refiner.")
-    if loaded.refiner and task.steps < 2:
-        raise BadInput("A picture in one step has no last steps to refine.", "Take more steps, or leave the refiner out.")
+    if loaded.refiner and int(task.steps * _strength(task)) < 2:
+        raise BadInput("A picture in one step has no last steps to refine.", "Take more steps (or more strength), or leave the refiner out.")
     wanted = {"txt2img": 0, "img2img": 1, "inpaint": 2}[task.kind]
     if len(inputs) < wanted:
         what = "a start picture" if wanted == 1 else "a start picture and a mask (white is painted anew)"

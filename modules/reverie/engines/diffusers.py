@@ -29,8 +29,8 @@ def open_engine(settings, device: str = "", accelerate: str | None = None, **opt
 
     Options: `dtype` (auto, float32, bfloat16, float16), `memory_gb` (a worker plans as if it had only that much for models
     and work), `hard_limit_gb` (a worker may not take more than that beyond its start), `batch` (pictures at once, 0: chosen),
-    `cache_gb` (main memory for models that a worker keeps beside the one in use; 0: none; default: half of what is left). `accelerate` is one of `_accelerate.WAYS`, by default what the
-    settings say; BadInput where it is none of them.
+    `cache_gb` (main memory for models that a worker keeps beside the one in use; 0: none; default: half of what is left).
+    `accelerate` is one of `_accelerate.WAYS`, by default what the settings say; BadInput where it is none of them.
     """
     if options.get("cache_gb") is None:
         options["cache_gb"] = settings.cache_gb

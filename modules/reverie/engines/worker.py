@@ -28,6 +28,7 @@ from reverie.errors import Cancelled, EngineFailed, OutOfMemory, ReverieError
 from reverie.families import FAMILIES
 
 log = logging.getLogger("reverie.worker")
+WAY_MARK = " by "  # in the key of a model in memory, before the way in which it is drawn
 
 
 class Worker:
@@ -127,7 +128,7 @@ class Worker:
 
         flow = FAMILIES[head["model"]["family"]].flow
         head["way"], head["said"] = _accelerate.way_for(self.options.get("accelerate", ""), self.device, task, head["additions"], flow)
-        head["key"] = " ".join(filter(None, [head["key"], head["way"]]))
+        head["key"] = f"{head['key']}{WAY_MARK}{head['way']}" if head["way"] else head["key"]
 
     def _make_room(self, task, head: dict):
         """The plan first, so that what cannot fit is refused before anything is allocated; other models go if they are in its way."""
@@ -186,13 +187,18 @@ class Worker:
             return held
         prepared = _accelerate.loading_note(head["way"], head["fingerprint"], self.device, Path(head["cache"]))
         self._note(f"loading {model.title}{prepared}")
-        shape = self._shape_of(head)
-        loaded = _painting.load(
-            model, self._device_of(model), shape, Path(head["assets"]), plan, self.cancelled, vae=_path_of(head, "vae"),
-            tiny=Path(head["tiny"]) if head["tiny"] else None, way=head["way"], fingerprint=head["fingerprint"], cache=Path(head["cache"]),
+        wanted = _painting.Wanted(
+            model,
+            self._shape_of(head),
+            vae=_path_of(head, "vae"),
+            tiny=Path(head["tiny"]) if head["tiny"] else None,
             refiner=_refiner(head),
-        )  # fmt: skip
-        return self.cache.put(key, _cache.Held(loaded, model.id, shape.weights))
+            way=head["way"],
+            fingerprint=head["fingerprint"],
+            cache=Path(head["cache"]),
+        )
+        loaded = _painting.load(wanted, self._device_of(model), Path(head["assets"]), plan, self.cancelled)
+        return self.cache.put(key, _cache.Held(loaded, model.id, wanted.shape.weights))
 
     def _shape_of(self, head: dict):
         from reverie.engines import _loading, _plan
@@ -209,7 +215,11 @@ class Worker:
         self.send({"type": "progress", "id": self.job, "fraction": 0.0, "note": text}, b"")
 
     def _tell_held(self) -> None:
-        held = self.cache.names() if self.cache else {}
+        """The models that are held, by the keys that the engine knows: it does not know how each job is drawn."""
+        held: dict[str, str] = {}
+        for key, name in (self.cache.names() if self.cache else {}).items():
+            plain = key.partition(WAY_MARK)[0]
+            held = {**{other: held[other] for other in held if other != plain}, plain: name}
         if list(held) != list(self._told):
             self._told = held
             self.send({"type": "holds", "models": held})

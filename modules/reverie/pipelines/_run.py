@@ -121,13 +121,15 @@ def plain_name(kind: str, name: str, settings) -> str:
 
 
 def sampling(model, params: Any, loras: tuple = ()) -> dict[str, Any]:
-    """Steps, cfg and sampler: what the params say, else what a LoRA wants, else the model's own.
-
-    A model given by its path keeps the path as its name.
-    """
+    """The model's name, and steps, cfg and sampler: what the params say, else what a LoRA wants, else the model's own."""
     model = replace(model, **additions.likes(name for name, _ in loras))
-    given = Path(params.model).expanduser()
     return {
-        "model": str(given.absolute()) if given.exists() and given.absolute() == model.path else model.id, "family": model.family, "steps": params.steps or model.steps, "cfg": params.guidance or model.cfg,
-        "sampler": getattr(params, "sampler", "") or model.sampler,
+        "model": model_name(params.model, model), "family": model.family, "steps": params.steps or model.steps,
+        "cfg": params.guidance or model.cfg, "sampler": getattr(params, "sampler", "") or model.sampler,
     }
+
+
+def model_name(given: str, model) -> str:
+    """What a task calls `model`, found by the name `given`: its id; one that was given by its path keeps that, whole."""
+    path = Path(given).expanduser().absolute()
+    return str(path) if path == model.path and path.exists() else model.id

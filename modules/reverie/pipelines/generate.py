@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reverie import engines, media, models, retouch, wildcards
 from reverie.errors import BadInput
 from reverie.pipelines import Update
-from reverie.pipelines._run import error_of, follow, plain_name, sampling, words
+from reverie.pipelines._run import error_of, follow, model_name, plain_name, sampling, words
 from reverie.studio import make_task
 from reverie.types import Task, parse_size
 
@@ -111,8 +111,7 @@ def plan(studio, params: Params) -> list[Task]:
     model = models.find(params.model, studio.settings)
     start = _start(studio, params, model)
     seed = params.seed if params.seed >= 0 else secrets.randbelow(2**31)
-    refined = dict(refiner=params.refiner, refine=params.refine) if params.refiner else {}
-    common = dict(engine=params.engine, vae=plain_name("vae", params.vae, studio.settings), **refined, **start)
+    common = dict(engine=params.engine, vae=plain_name("vae", params.vae, studio.settings), **_refined(studio, params), **start)
     engines.check_name(params.engine)
     chosen = wildcards.has(params.prompt) or wildcards.has(params.negative)
     at_once = 1 if chosen else MAX_BATCH  # with choices, every picture has a prompt of its own
@@ -124,6 +123,12 @@ def plan(studio, params: Params) -> list[Task]:
         tasks.append(make_task(**common, **how, **said, seed=own, count=min(at_once, params.count - first)))
     _check_out(params)
     return tasks
+
+
+def _refined(studio, params: Params) -> dict[str, Any]:
+    if not params.refiner:
+        return {}
+    return dict(refiner=model_name(params.refiner, models.find(params.refiner, studio.settings)), refine=params.refine)
 
 
 def _start(studio, params: Params, model) -> dict[str, Any]:
