@@ -246,7 +246,7 @@ def test_sizes_that_a_family_does_not_make_are_refused_before_anything_is_queued
 
 def test_the_vae_of_sd3_is_known_by_the_name_under_which_it_is_to_be_kept(house, tmp_path):
     lonely = Settings(root=house.root, storage=tmp_path / "storage")
-    folder, X
+    folder, parts = house.models / "diffusers" / "large", ("transformer", "text_encoder", "text_encoder_2")
     small_flow.single_file(folder, lonely.models / "checkpoints" / "alone.safetensors", "sd3", parts)
     with pytest.raises(ModelMissing, match=r"no VAE.* as .*sd3_vae\.safetensors") as error:
         models.find("alone", lonely)
