@@ -6,10 +6,8 @@ without its ending. Which model one is made for is read from its tensors' names 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable
@@ -68,7 +66,7 @@ class Addition:
 
     @property
     def fingerprint(self) -> str:
-        return models.print_of(self.path)
+        return checkpoints.fingerprint(self.path)
 
     @property
     def called(self) -> str:
@@ -178,8 +176,7 @@ def hashes(added: Iterable[Addition]) -> dict[str, Any]:
         if addition.kind == "refiner":
             found["refiner_hash"] = addition.fingerprint
         elif addition.path.is_file():
-            stat = addition.path.stat()
-            digest = _sha256(addition.path, stat.st_size, stat.st_mtime_ns, addition.kind == "lora")
+            digest = checkpoints.sha256(addition.path, tensors_only=addition.kind == "lora")
             found.setdefault(f"{addition.kind}_hashes", {})[addition.name] = digest
     return found
 
@@ -348,14 +345,3 @@ def _weight(text: str, said: str) -> float:
             f"'{text}' is no weight of a LoRA (in: {said}).", "Write a number such as 0.8 after the name: moon:0.8"
         )
     return value
-
-
-@functools.lru_cache(maxsize=256)
-def _sha256(path: Path, size: int, changed: int, tensors_only: bool) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        if tensors_only:
-            file.seek(8 + struct.unpack("<Q", file.read(8))[0])
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,8 +1,9 @@
-"""What is in a file or a folder of weights: its header, its family, the parts in it. No tensor is loaded."""
+"""What is in a file or a folder of weights: its header, its family, the parts in it, its fingerprint. No tensor is loaded."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -12,6 +13,7 @@ from reverie.errors import BadInput
 from reverie.families import FAMILIES
 
 MAX_HEADER = 100 << 20
+SAMPLES, SAMPLE_BYTES = 64, 1 << 18  # a fingerprint reads at most 16 MiB of each file, spread over its length
 
 # Tensor names of files that are no model that can be drawn with: (substring, what it is).
 _OTHERS = (
@@ -159,3 +161,51 @@ def _sd3_variant(layers: int, dual: bool) -> str:
 
 def _titles() -> str:
     return ", ".join(row.title for name, row in FAMILIES.items() if name not in ("pocket", "sdxl-refiner"))
+
+
+# ------------------------------------------------------------------------------------------------ fingerprints
+
+
+def fingerprint(path: Path) -> str:
+    """64 hex digits of a file or a folder: names and sizes, and at most 16 MiB of each file, spread over its length."""
+    stats = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files_of(path))
+    return _digest(str(path), stats)
+
+
+def files_of(path: Path) -> list[Path]:
+    """What tells one model from another: the file, or the weights and configurations of a folder."""
+    if path.is_file():
+        return [path]
+    return sorted(f for f in path.rglob("*") if f.is_file() and f.suffix in (".safetensors", ".json", ".txt"))
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(root: str, stats: tuple) -> str:
+    digest = hashlib.sha256()
+    for name, size, _ in stats:
+        digest.update(f"{name.removeprefix(root)}\0{size}\0".encode())
+        with open(name, "rb") as file:
+            if size <= SAMPLES * SAMPLE_BYTES:
+                digest.update(file.read())
+                continue
+            for index in range(SAMPLES):  # the first sample holds the header, the last the end of the file
+                file.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def sha256(file: Path, tensors_only: bool = False) -> str:
+    """64 hex digits of the whole of a safetensors file, or of its tensors without the header. Read once while it stays as it is."""
+    stat = file.stat()
+    return _sha256(file, stat.st_size, stat.st_mtime_ns, tensors_only)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, changed: int, tensors_only: bool) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        if tensors_only:
+            file.seek(8 + struct.unpack("<Q", file.read(8))[0])
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -10,7 +10,6 @@ A name is one of: a row of `configs/models.yaml`, a file in `storage/models/chec
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import shutil
@@ -25,7 +24,6 @@ from reverie.errors import BadInput, ModelMissing
 from reverie.families import FAMILIES
 
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
-SAMPLES, SAMPLE_BYTES = 64, 1 << 18  # a fingerprint reads at most 16 MiB of each file, spread over its length
 CLIPS = "clip"  # the folder of storage/models where CLIPs lie
 
 CHECKPOINTS = ("checkpoints", "diffusion_models")  # folders of storage/models where single files lie
@@ -134,14 +132,8 @@ def fingerprint(model: Model) -> str:
     if model.path is None:
         raise ModelMissing(f"Model '{model.id}' is not here.", "Fetch it first.")
     others = sorted({Path(file) for _, file, _ in model.parts} - {model.path})
-    prints = [print_of(path) for path in (model.path, *others)]
+    prints = [checkpoints.fingerprint(path) for path in (model.path, *others)]
     return hashlib.sha256("\n".join(prints).encode()).hexdigest() if others else prints[0]
-
-
-def print_of(path: Path) -> str:
-    """64 hex digits of a file or a folder: names, sizes and headers, and 16 MiB spread over each file."""
-    stats = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path))
-    return _digest(str(path), stats)
 
 
 def config_of(model: Model, part: str, assets: Path) -> dict[str, Any]:
@@ -213,7 +205,7 @@ def check_size(model: Model, width: int, height: int) -> None:
 
 def weight_bytes(model: Model) -> int:
     """Bytes of all tensors in the model's safetensors files as they lie on disk."""
-    return sum(file.stat().st_size for file in _files(model.path) if file.suffix == ".safetensors")
+    return sum(file.stat().st_size for file in checkpoints.files_of(model.path) if file.suffix == ".safetensors")
 
 
 # ---------------------------------------------------------------------------------------------- rows and places
@@ -339,30 +331,6 @@ def _whole(model: Model, settings) -> Model:
         way = "into" if target == folder else "as"
         raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it.", f"Download {url} {way} {target}.")
     return model
-
-
-# ------------------------------------------------------------------------------------------------ fingerprints
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    return sorted(f for f in path.rglob("*") if f.is_file() and f.suffix in (".safetensors", ".json", ".txt"))
-
-
-@functools.lru_cache(maxsize=64)
-def _digest(root: str, stats: tuple) -> str:
-    digest = hashlib.sha256()
-    for name, size, _ in stats:
-        digest.update(f"{name.removeprefix(root)}\0{size}\0".encode())
-        with open(name, "rb") as file:
-            if size <= SAMPLES * SAMPLE_BYTES:
-                digest.update(file.read())
-                continue
-            for index in range(SAMPLES):  # the first sample holds the header, the last the end of the file
-                file.seek((size - SAMPLE_BYTES) * index // (SAMPLES - 1))
-                digest.update(file.read(SAMPLE_BYTES))
-    return digest.hexdigest()
 
 
 def _ram_gb() -> float:
