@@ -89,3 +89,8 @@ def _tree(cls):
     yield cls
     for sub in cls.__subclasses__():
         yield from _tree(sub)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says: its first line without the full stop, cut to 300 letters; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

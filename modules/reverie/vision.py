@@ -181,7 +181,7 @@ def _load(folder: Path):
         parts = [kind.from_pretrained(folder, local_files_only=True) for kind in (AutoTokenizer, AutoImageProcessor)]
     except Exception as error:  # which ones, differs from version to version of the library
         traceback.print_exc()
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]
+        first = errors.first_line(error)
         raise errors.EngineFailed(f"The CLIP '{folder.name}' cannot be loaded: {first}.", again) from None
     if report["missing_keys"] or report.get("mismatched_keys"):
         raise errors.EngineFailed(f"The CLIP '{folder.name}' lacks weights.", again)

@@ -8,7 +8,7 @@ from typing import Any
 
 from reverie import checkpoints
 from reverie.engines import _loading, _painting
-from reverie.errors import EngineFailed
+from reverie.errors import EngineFailed, first_line
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError)
 
@@ -55,7 +55,7 @@ def _wear(loaded, loras: list[dict[str, Any]]) -> None:
             if _painting.is_memory_error(error):
                 raise
             raise EngineFailed(
-                f"LoRA '{lora['name']}' cannot be put on model '{loaded.model.id}': {_first_line(error)}.",
+                f"LoRA '{lora['name']}' cannot be put on model '{loaded.model.id}': {first_line(error)}.",
                 "Choose another LoRA, or fetch it again.",
             ) from error
         if not any(adapter in adapters for adapters in pipe.get_list_adapters().values()):
@@ -72,7 +72,3 @@ def _rows(embedding: dict[str, Any]) -> dict[int, Any]:
 
     tensors = load_file(embedding["path"]).values()
     return {tensor.shape[-1]: tensor.reshape(-1, tensor.shape[-1]).float() for tensor in tensors if tensor.ndim}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

@@ -32,7 +32,8 @@ class Device:
     text: Any
 
     def of(self, flow: bool) -> Device:
-        """The formats for models trained by flow matching: float16 is too narrow for them, and they want one for all but the VAE."""
+        """The formats for models trained by flow matching: they want one for all but the VAE, and float16 is too narrow for them;
+        it stays where the device has no bf16 (the VAE is in float32 then)."""
         if not flow or self.kind == "cpu":
             return dataclasses.replace(self, text=self.unet) if flow else self
         import torch

@@ -8,7 +8,7 @@ from typing import Any
 
 from reverie import checkpoints, models
 from reverie.engines import _device, _plan, _tokenizers
-from reverie.errors import BadInput, EngineFailed
+from reverie.errors import BadInput, EngineFailed, first_line
 from reverie.families import FAMILIES, KINDS
 from reverie.models import Model
 
@@ -34,7 +34,7 @@ def load(model: Model, device: _device.Device, assets: Path, vae: Path | None = 
         if "can't allocate" in str(error):
             raise
         raise EngineFailed(
-            f"Model '{model.id}' cannot be loaded: {_first_line(error)}.", f"Fetch it again, or look at {model.path}."
+            f"Model '{model.id}' cannot be loaded: {first_line(error)}.", f"Fetch it again, or look at {model.path}."
         ) from error
     for name, part in pipe.components.items():
         if part is not None and hasattr(part, "parameters") and any(weight.is_meta for weight in part.parameters()):
@@ -285,8 +285,3 @@ def _config(model: Model, part: str, assets: Path) -> dict[str, Any]:
         return models.config_of(model, part, assets)
     except BadInput as error:
         raise EngineFailed(error.what, "Fetch the model again.") from None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")[:300]

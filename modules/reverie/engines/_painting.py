@@ -88,8 +88,8 @@ def _offload_layers(pipe, device) -> None:
     )
 
 
-def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit, cancelled, said: str = "") -> Iterator[tuple]:
-    """Yield (RGB Pillow image, seed) for each picture; `emit(fraction, jpeg, note)` after each step, with `said` in the first."""
+def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit, cancelled, remark: str = "") -> Iterator[tuple]:
+    """Yield (RGB Pillow image, seed) for each picture; `emit(fraction, jpeg, note)` after each step, with `remark` in the first."""
     import torch
 
     pipe = _pipe(loaded, task.kind)
@@ -98,7 +98,7 @@ def paint(loaded: Loaded, task: Task, inputs: list[Path], plan: _plan.Plan, emit
     begin = _pictures(loaded, task, inputs)
     seeds = [(task.seed + index) % (MAX_SEED + 1) for index in range(task.count)]
     batch, halved, done = plan.batch, False, 0
-    emit(0.0, b"", "; ".join(filter(None, (_first_note(loaded, pipe, task, plan), said))))
+    emit(0.0, b"", "; ".join(filter(None, (_first_note(loaded, pipe, task, plan), remark))))
     while done < len(seeds):
         part = seeds[done : done + batch]
         try:

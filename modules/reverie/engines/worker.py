@@ -24,7 +24,7 @@ import traceback
 from pathlib import Path
 
 from reverie.engines import _messages
-from reverie.errors import Cancelled, EngineFailed, OutOfMemory, ReverieError
+from reverie.errors import Cancelled, EngineFailed, OutOfMemory, ReverieError, first_line
 from reverie.families import FAMILIES
 
 log = logging.getLogger("reverie.worker")
@@ -127,7 +127,7 @@ class Worker:
         from reverie.engines import _accelerate
 
         flow = FAMILIES[head["model"]["family"]].flow
-        head["way"], head["said"] = _accelerate.way_for(self.options.get("accelerate", ""), self.device, task, head["additions"], flow)
+        head["way"], head["remark"] = _accelerate.way_for(self.options.get("accelerate", ""), self.device, task, head["additions"], flow)
         head["key"] = f"{head['key']}{WAY_MARK}{head['way']}" if head["way"] else head["key"]
 
     def _make_room(self, task, head: dict):
@@ -169,7 +169,7 @@ class Worker:
             self.send({"type": "progress", "id": self.job, "fraction": fraction, "note": note}, preview)
 
         inputs = [Path(path) for path in head["inputs"]]
-        for image, seed in _painting.paint(held.loaded, task, inputs, plan, emit, self.cancelled, head["said"]):
+        for image, seed in _painting.paint(held.loaded, task, inputs, plan, emit, self.cancelled, head["remark"]):
             size = {"width": image.width, "height": image.height}
             self.send({"type": "picture", "id": self.job, "seed": seed, "recipe": recipe, **size}, image.tobytes())
             self._sent += 1
@@ -233,8 +233,7 @@ class Worker:
             error = OutOfMemory("The memory ran out.", "Choose a smaller model or size, or close other programs.")
         if not isinstance(error, ReverieError):
             log.error("job=%s %s", self.job, traceback.format_exc())
-            first = (str(error).strip().splitlines() or [""])[0][:300]
-            error = EngineFailed(f"The diffusers engine failed: {type(error).__name__}: {first}", "The log has more.")
+            error = EngineFailed(f"The diffusers engine failed: {type(error).__name__}: {first_line(error)}.", "The log has more.")
         error.__traceback__ = None  # its frames hold the pictures and latents of the broken run
         return {"type": "error", "id": self.job, "error": type(error).__name__, "what": error.what, "next_step": error.next_step}
 

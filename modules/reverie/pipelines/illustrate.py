@@ -26,7 +26,9 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    text: str = Field("assets/samples/the-time-machine", description="a book or a folder of chapters (.md, .txt, .epub, .docx)", json_schema_extra={"widget": "path", "argument": True})
+    text: str = Field(
+        "assets/samples/the-time-machine", description="a book or a folder of chapters (.md, .txt, .epub, .docx)",
+        json_schema_extra={"widget": "path", "argument": True})
     chapters: str = Field("", description="only these chapters, such as '1 3'; empty: all")
     resume: str = Field("", description="carry on from chapter and scene, such as '2 5'")
     redraw: str = Field(
@@ -46,7 +48,9 @@ class Params(BaseModel):
     height: int = Field(0, ge=0, le=8192, description="pixels; 0: the model's own", json_schema_extra={"advanced": True})
     seed: int = Field(1, ge=-1, le=2**32 - 1, description="the first scene's seed; -1: a new one", json_schema_extra={"widget": "seed"})
     count: int = Field(1, ge=1, le=16, description="pictures of each scene")
-    outputs: str = Field("", description="what to make of the pictures: some of storyboard, epub, pdf, animatic, or none; empty: all", json_schema_extra={"advanced": True})
+    outputs: str = Field(
+        "", description="what to make of the pictures: some of storyboard, epub, pdf, animatic, or none; empty: all",
+        json_schema_extra={"advanced": True})
     engine: str = Field("diffusers", description="what generates", json_schema_extra={"choices": "engines", "advanced": True})
     out: str = Field("", description="folder of the results; empty: storage/outputs/illustrate/NAME", json_schema_extra={"widget": "path"})
 
