@@ -1,16 +1,19 @@
-"""Our diffusers engine against the plain diffusers pipeline (float32, eager) on the same weights, on the processor.
+"""Our diffusers engine against the plain diffusers pipeline (eager; float32 on the processor, bfloat16 on a card), on the same weights.
 
     python tests/bench/engine.py                        the embedded model, 128x128
     python tests/bench/engine.py --model sd15-random    SD1.5's real shape with random weights (4 GB), 512x512
     python tests/bench/engine.py --model FOLDER --size 512x512 --steps 3 --rounds 2
     python tests/bench/engine.py --sides ours compile openvino     the first is the measure
+    python tests/bench/engine.py --device cuda:0 --model sdxl-random --size 1344x768 --steps 30
+    python tests/bench/engine.py --device cuda:0 --model sd-turbo-random --steps 1 --cfg 1 --sides plain ours compile
 
 Sides: plain, ours, and ours with the option `accelerate`: compile, openvino (`pip install openvino` first). `:float32` or
 `:bfloat16` after a side fixes its number format.
 
 Each measurement is a fresh process, the sides by turns; the best of the rounds counts, as other programs only
 ever add time. `seconds` is one whole picture with that many steps, after one picture to warm up; `cpu` is what all threads of the
-process with the model spent on it, which a busy machine changes less; `peak` is the most memory that process ever held.
+process with the model spent on it, which a busy machine changes less; `peak` is the most memory that process ever held; on a card,
+what it holds of the card at the end, as torch gives nothing back.
 OMP_NUM_THREADS is taken over by all.
 """
 
@@ -27,7 +30,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "modules"), str(ROOT / "tests" / "engines")]
-PROMPT, NEGATIVE, CFG, SEED = "a red house by a river at dawn", "", 4.0, 7
+PROMPT, NEGATIVE, SEED = "a red house by a river at dawn", "", 7
 
 
 def main() -> None:
@@ -65,7 +68,9 @@ def _measure(args) -> dict:
 
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pocket", help="pocket, sd15-random, pocket-random, or a diffusers folder")
+    parser.add_argument("--model", default="pocket", help="pocket, or a diffusers folder; with random weights: sd15-random, sd-turbo-random, sdxl-random, pocket-random")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda:0, …")
+    parser.add_argument("--cfg", type=float, default=4.0, help="guidance; 1 is no second pass (default 4)")
     parser.add_argument("--size", default="", help="WxH; default: 128x128 for pocket, else 512x512")
     parser.add_argument("--steps", type=int, default=0, help="default: 20 for pocket, else 2")
     parser.add_argument("--rounds", type=int, default=2, help="measurements of each side (default 2)")
@@ -85,6 +90,10 @@ def _folder(name: str, scratch: Path) -> str:
 
     if name == "sd15-random":
         return str(small.sd15(scratch / "sd15", weights="real"))
+    if name == "sd-turbo-random":
+        return str(small.sd21(scratch / "sd-turbo", weights="real"))
+    if name == "sdxl-random":
+        return str(small.sdxl(scratch / "sdxl", weights="real"))
     if name == "pocket-random":
         return str(small.pocket(scratch / "pocket", channels=(64, 128)))
     return str(ROOT / "assets" / "models" / "pocket") if name == "pocket" else name
@@ -92,7 +101,7 @@ def _folder(name: str, scratch: Path) -> str:
 
 def _fresh(side: str, args) -> dict:
     command = [sys.executable, __file__, "--one", side, "--model", args.model, "--size", args.size]
-    command += ["--steps", str(args.steps), "--dtype", args.dtype]
+    command += ["--steps", str(args.steps), "--dtype", args.dtype, "--device", args.device, "--cfg", str(args.cfg)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=1800)
     if done.returncode:
         sys.exit(f"{side}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
@@ -100,12 +109,13 @@ def _fresh(side: str, args) -> dict:
 
 
 def plain(args) -> dict:
-    """diffusers as its documentation shows it, float32."""
+    """diffusers as its documentation shows it."""
     import torch
-    from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+    from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 
     width, height = map(int, args.size.split("x"))
-    pipe = StableDiffusionPipeline.from_pretrained(args.model, safety_checker=None, local_files_only=True)
+    dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
+    pipe = DiffusionPipeline.from_pretrained(args.model, local_files_only=True, torch_dtype=dtype).to(args.device)
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
 
@@ -116,12 +126,12 @@ def plain(args) -> dict:
             width=width,
             height=height,
             num_inference_steps=steps,
-            guidance_scale=CFG,
+            guidance_scale=args.cfg,
             generator=torch.Generator("cpu").manual_seed(SEED),
         )
 
     draw(1)
-    return _timed(lambda: draw(args.steps), os.getpid())
+    return _timed(lambda: draw(args.steps), os.getpid(), args.device)
 
 
 def ours(args, **options) -> dict:
@@ -133,7 +143,7 @@ def ours(args, **options) -> dict:
     width, height = map(int, args.size.split("x"))
     with tempfile.TemporaryDirectory() as storage:
         settings = Settings(root=ROOT, storage=Path(storage))
-        engine = open_engine("diffusers", settings, device="cpu", dtype=args.dtype, **options)
+        engine = open_engine("diffusers", settings, device=args.device, dtype=args.dtype, **options)
         task = Task(
             prompt=PROMPT,
             negative=NEGATIVE,
@@ -141,35 +151,40 @@ def ours(args, **options) -> dict:
             width=width,
             height=height,
             steps=1,
-            cfg=CFG,
+            cfg=args.cfg,
             seed=SEED,
             sampler="euler",
         )
         engine.run(task, [], lambda progress: None, lambda: False)
         wanted = task.model_copy(update={"steps": args.steps})
-        found = _timed(lambda: engine.run(wanted, [], lambda progress: None, lambda: False), engine.pid)
+        found = _timed(lambda: engine.run(wanted, [], lambda progress: None, lambda: False), engine.pid, args.device)
         engine.close()
     return found
 
 
-def _timed(do, process: int) -> dict:
+def _timed(do, process: int, device: str) -> dict:
     import psutil
 
     times = psutil.Process(process).cpu_times
     begun, spent = time.perf_counter(), sum(times()[:2])
     do()
-    return {"seconds": time.perf_counter() - begun, "cpu": sum(times()[:2]) - spent, "peak": _peak(str(process))}
+    return {"seconds": time.perf_counter() - begun, "cpu": sum(times()[:2]) - spent, "peak": _peak(process, device)}
 
 
-def _peak(process: str) -> int:
-    """The largest resident size of a process so far, in bytes."""
+def _peak(process: int, device: str) -> int:
+    """The largest resident size of a process so far, or what it holds of the card, in bytes."""
+    if device != "cpu":
+        query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+        held = dict(line.split(", ") for line in lines)
+        return int(held.get(str(process), 0)) << 20
     status = Path(f"/proc/{process}/status")
     if status.exists():
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
         return int(lines["VmHWM"].split()[0]) * 1024
     import psutil
 
-    return psutil.Process(int(process)).memory_info().rss
+    return psutil.Process(process).memory_info().rss
 
 
 if __name__ == "__main__":

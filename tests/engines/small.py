@@ -82,13 +82,13 @@ def sd15(folder: Path, seed: int = 0, weights: str = "small", guided: bool = Fal
     return _save(pipe, folder)
 
 
-def sdxl(folder: Path, seed: int = 0) -> Path:
-    """SDXL: three stages, two text encoders, added time and size embeddings."""
+def sdxl(folder: Path, seed: int = 0, weights: str = "small") -> Path:
+    """SDXL: three stages, two text encoders, added time and size embeddings; `weights="real"`: the real sizes, in float16."""
     import torch
     from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
     torch.manual_seed(seed)
-    config = configs("sdxl", SMALL["sdxl"])
+    config = configs("sdxl", None if weights == "real" else SMALL["sdxl"])
     pipe = StableDiffusionXLPipeline(
         unet=UNet2DConditionModel.from_config(config["unet"]),
         vae=AutoencoderKL.from_config(config["vae"]),
@@ -98,16 +98,16 @@ def sdxl(folder: Path, seed: int = 0) -> Path:
         tokenizer_2=clip_tokenizer(pad="!"),
         scheduler=EulerDiscreteScheduler.from_config(config["scheduler"]),
     )
-    return _save(pipe, folder)
+    return _save(pipe.to(torch.float16) if weights == "real" else pipe, folder)
 
 
-def sd21(folder: Path, seed: int = 0) -> Path:
-    """SD2.1, and SD-Turbo, which has its shape: open_clip's text encoder, 1024 numbers wide in the real one."""
+def sd21(folder: Path, seed: int = 0, weights: str = "small") -> Path:
+    """SD2.1, and SD-Turbo, which has its shape: open_clip's text encoder, 1024 numbers wide in the real one (`weights="real"`)."""
     import torch
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
     torch.manual_seed(seed)
-    config = configs("sd21", SMALL["sd21"])
+    config = configs("sd21", None if weights == "real" else SMALL["sd21"])
     pipe = StableDiffusionPipeline(
         unet=UNet2DConditionModel.from_config(config["unet"]),
         vae=AutoencoderKL.from_config(config["vae"]),
