@@ -333,7 +333,9 @@ def _whole(model: Model, settings) -> Model:
         url = settings_module.config("models")["companions"][model.family][part]
         folder = settings.models / ("vae" if part == "vae" else "text_encoders")
         what = "VAE" if part == "vae" else f"text encoder {url.split('/')[-1].removesuffix('.safetensors')}"
-        raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it.", f"Download {url} into {folder}.")
+        broken = [file.name for file in _beside(settings) if not checkpoints.is_whole(file)]
+        but = f" ({', '.join(broken)} there cannot be read)" if broken else ""
+        raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it{but}.", f"Download {url} into {folder}.")
     return model
 
 

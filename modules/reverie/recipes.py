@@ -44,7 +44,7 @@ def infotext(recipe: dict[str, Any]) -> str:
         pairs["VAE"] = _file(recipe["vae"])
         pairs |= {"VAE hash": digest[:10] for digest in recipe.get("vae_hashes", {}).values()}
     if recipe.get("refiner"):
-        pairs |= {"Refiner": recipe["refiner"], "Refiner switch at": f"{1 - recipe['refine']:g}"}
+        pairs |= {"Refiner": _file(recipe["refiner"]), "Refiner switch at": f"{1 - recipe['refine']:g}"}
     for name, field in _HASHED.items():
         if recipe.get(field):
             pairs[name] = ", ".join(f"{_file(file)}: {digest[:12]}" for file, digest in recipe[field].items())

@@ -90,9 +90,10 @@ class Studio:
     def key(self, task: Task) -> str:
         """The key a task is stored under: its own JSON and the fingerprint of its model and of all that is on top of it.
 
-        ModelMissing if one of them is not here, BadInput if they do not fit together.
+        ModelMissing if one of them is not here, BadInput if they do not fit together or the model makes no picture of that size.
         """
         model = models.find(task.model, self.settings)
+        models.check_size(model, task.width, task.height)
         return task.key(additions.fingerprint(model, additions.of(task, model, self.settings)))
 
     def _is_kept(self, job: Job) -> bool:

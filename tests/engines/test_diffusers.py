@@ -147,7 +147,7 @@ def test_image_to_image_without_a_picture_is_refused(engine):
 
 def test_a_broken_start_picture_is_refused(engine, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n not really")
-    with pytest.raises(BadInput, match="cannot be read as a picture"):
+    with pytest.raises(BadInput, match="not a picture that can be read"):
         engine.run(a_task(kind="img2img"), [tmp_path / "broken.png"], QUIET, never)
 
 

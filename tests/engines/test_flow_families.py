@@ -17,6 +17,7 @@ from reverie import models
 from reverie.engines import _device, _loading, open_engine
 from reverie.errors import BadInput, EngineFailed, ModelMissing
 from reverie.settings import Settings
+from reverie.studio import Studio
 from reverie.types import Task
 
 DEVICE = _device.Device("cpu", "cpu", torch.bfloat16, torch.float32, torch.bfloat16)
@@ -151,6 +152,24 @@ def test_a_denoiser_without_its_parts_says_which_file_to_get_and_where_to_put_it
     with pytest.raises(ModelMissing, match=r"no VAE.*ae\.safetensors into .*vae"):
         models.find("z-alone", lonely)
     assert "z-alone" in [model.id for model in models.all(lonely)] and file.is_file()
+
+
+def test_a_part_that_is_there_and_cannot_be_read_is_named(house, tmp_path):
+    settings = Settings(root=house.root, storage=tmp_path)
+    small_flow.single_file(house.models / "diffusers" / "medium", settings.models / "diffusion_models" / "alone.safetensors", "sd3")
+    (settings.models / "text_encoders" / "folder.safetensors").mkdir(parents=True)
+    (settings.models / "text_encoders" / "clip_l.safetensors").write_bytes(b"half")
+    (settings.models / "text_encoders" / "round.safetensors").symlink_to("round.safetensors")
+    with pytest.raises(ModelMissing, match=r"none beside it \(clip_l.safetensors there cannot be read\)"):
+        models.find("alone", settings)
+
+
+def test_a_size_that_a_family_does_not_make_is_refused_before_anything_is_stored(house):
+    with Studio.open(house) as studio:
+        session = studio.session("generate")
+        with pytest.raises(BadInput, match="Flux makes sizes divisible by 16, and 72x64 is not. The nearest is 64x64."):
+            studio.submit(Task(model="dev", width=72, height=64), session)
+        assert studio.store.jobs.find() == []
 
 
 def test_another_text_encoder_beside_a_file_makes_another_picture_of_it(house, tmp_path):

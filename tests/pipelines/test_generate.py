@@ -33,6 +33,17 @@ def test_many_pictures_have_seeds_one_after_the_other(studio):
     assert len(set(updates[-1].data["pictures"])) == 10
 
 
+def test_a_refiner_is_called_as_a_model_is_by_its_name_or_whole_path(studio, tmp_path, monkeypatch):
+    for place in ("storage/models/checkpoints", "elsewhere"):
+        head = json.dumps({"conditioner.embedders.1.model.a": {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]}}).encode()
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "large.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+    monkeypatch.chdir(tmp_path)
+    for given, called in (("large", "large"), ("large.safetensors", "large"), ("elsewhere/large.safetensors", str(tmp_path / "elsewhere/large.safetensors"))):
+        (task,) = generate.plan(studio, generate.Params(prompt="a", model=given, refiner=given))
+        assert task.refiner == task.model == called
+
+
 @pytest.fixture
 def three_at_once(tmp_path):
     home = replace(settings.load(), storage=tmp_path / "storage")

@@ -122,12 +122,16 @@ def plain_name(kind: str, name: str, settings) -> str:
 
 def sampling(model, params: Any, loras: tuple = ()) -> dict[str, Any]:
     """Steps, cfg and sampler: what the params say, else what a LoRA wants, else the model's own.
-
-    A model given by its path keeps the path as its name.
     """
+    own = model_name(params.model, model)
     model = replace(model, **additions.likes(name for name, _ in loras))
-    given = Path(params.model).expanduser()
     return {
-        "model": str(given.absolute()) if given.exists() and given.absolute() == model.path else model.id, "family": model.family, "steps": params.steps or model.steps, "cfg": params.guidance or model.cfg,
+        "model": own, "family": model.family, "steps": params.steps or model.steps, "cfg": params.guidance or model.cfg,
         "sampler": getattr(params, "sampler", "") or model.sampler,
     }
+
+
+def model_name(given: str, model) -> str:
+    """What a task calls the model that was found for the name `given`: its id, or the whole path where it was given as one."""
+    path = Path(given).expanduser()
+    return str(path.absolute()) if path.exists() and path.absolute() == model.path else model.id

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reverie import engines, media, models, retouch, wildcards
 from reverie.errors import BadInput
 from reverie.pipelines import Update
-from reverie.pipelines._run import error_of, follow, plain_name, sampling, words
+from reverie.pipelines._run import error_of, follow, model_name, plain_name, sampling, words
 from reverie.studio import make_task
 from reverie.types import Task, parse_size
 
@@ -111,7 +111,9 @@ def plan(studio, params: Params) -> list[Task]:
     model = models.find(params.model, studio.settings)
     start = _start(studio, params, model)
     seed = params.seed if params.seed >= 0 else secrets.randbelow(2**31)
-    refined = dict(refiner=params.refiner, refine=params.refine) if params.refiner else {}
+    refined = {}
+    if params.refiner:
+        refined = dict(refiner=model_name(params.refiner, models.find(params.refiner, studio.settings)), refine=params.refine)
     common = dict(engine=params.engine, vae=plain_name("vae", params.vae, studio.settings), **refined, **start)
     engines.check_name(params.engine)
     chosen = wildcards.has(params.prompt) or wildcards.has(params.negative)
