@@ -130,8 +130,14 @@ def test_three_failures_in_a_row_end_the_run_with_one_sentence(studio):
         for update in generate.run(studio, generate.Params(prompt="fails", size="32x32", count=80)):
             updates.append(update)
     said = [update.text for update in updates if update.kind in ("failed", "note")]
-    assert said[:3] == ["It failed. Try another."] * 3 and "Cancelled." not in said
+    assert "It failed. Try another." not in said and "Cancelled." not in said, "it is raised, and that is once"
     assert sum("failed in a row" in text and "run it again" in text for text in said) == 1
+
+
+def test_each_failure_is_told_where_other_pictures_were_made(studio):
+    updates = run(studio, prompt="{fails|a|b}", count=5, seed=1)
+    assert [update.kind for update in updates if update.kind in ("failed", "picture")].count("failed") == updates[-1].data["failed"] == 2
+    assert len(updates[-1].data["pictures"]) == 3
 
 
 def test_waiting_job_that_was_cancelled_is_no_failure_of_the_engine(studio):
