@@ -116,6 +116,12 @@ def test_a_refiner_draws_the_last_steps(engine):
     assert difference(plain, engine.run(a_task(**how), [], QUIET, never)[0].image) == 0
 
 
+def test_a_refiner_draws_one_step_at_least_and_says_so(engine):
+    heard = Heard()
+    engine.run(a_task(model="large", steps=4, refiner="refiner", refine=0.001), [], heard, never)
+    assert any("the last 25% by refiner" in p.note for p in heard.all)
+
+
 def test_progress_with_a_refiner_rises_to_the_end(engine):
     heard = Heard()
     engine.run(a_task(model="large", steps=5, count=2, refiner="refiner", refine=0.4), [], heard, never)

@@ -53,6 +53,13 @@ def engine(house):
     engine.close()
 
 
+@pytest.fixture(scope="module")
+def narrow(house):
+    engine = open_engine("diffusers", house, device="cpu", dtype="bfloat16")
+    yield engine
+    engine.close()
+
+
 def a_task(**changes) -> Task:
     values = dict(prompt="a red house at dawn", model="z", width=64, height=48, steps=2, seed=5, cfg=1.0)
     return Task(**{**values, **changes})
@@ -80,6 +87,17 @@ def test_each_family_paints_over_a_picture_and_into_one(engine, name, tmp_path):
     near, far = (draw(engine, start, model=name, kind="img2img", denoise=denoise, steps=4) for denoise in (0.3, 1.0))
     assert near.size == (64, 48) and difference(near, far) > 0.5
     assert draw(engine, start, mask, model=name, kind="inpaint").size == (64, 48)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_each_family_paints_over_pictures_in_the_format_that_cards_use(name, tmp_path, narrow):
+    start, mask = tmp_path / "start.png", tmp_path / "mask.png"
+    Image.effect_noise((64, 48), 50).save(start)
+    Image.new("L", (64, 48), 255).save(mask)
+    for how in (dict(kind="img2img", denoise=0.6), dict(kind="inpaint", denoise=0.6), dict(kind="inpaint", denoise=1.0)):
+        inputs = [start, mask] if how["kind"] == "inpaint" else [start]
+        pictures = narrow.run(a_task(model=name, count=2, steps=3, **how), inputs, QUIET, never)
+        assert [p.image.size for p in pictures] == [(64, 48)] * 2 and all(np.asarray(p.image).std() > 1 for p in pictures)
 
 
 @pytest.mark.parametrize("name", ["dev", "large", "z"])

@@ -75,4 +75,5 @@ def _rows(embedding: dict[str, Any]) -> dict[int, Any]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" .:")] or [type(error).__name__]
+    return " ".join(lines[: 1 + lines[0].endswith(":")])[:200].rstrip(" .:")

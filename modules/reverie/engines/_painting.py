@@ -307,7 +307,7 @@ def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
     if loras:
         parts.append(f"with {', '.join(loras)}")
     if loaded.refiner:
-        parts.append(f"the last {task.refine:.0%} by {loaded.refiner.model.id}")
+        parts.append(f"the last {max(task.refine, 1 / task.steps):.0%} by {loaded.refiner.model.id}")
     if loaded.warming:
         rows = min(plan.batch, task.count) * (1 + _is_guided(loaded, task))
         parts.append(loaded.warming.first_note(rows, task.height // loaded.shape.factor, task.width // loaded.shape.factor))
