@@ -125,13 +125,13 @@ FLUX = ("double_blocks.0.img_attn.norm.key_norm.scale", "single_blocks.0.linear1
 SD3 = "joint_blocks.0.context_block.adaLN_modulation.1.bias"
 
 
-def of_shape(shape=(1,), place=(0, 0), names=FLUX) -> dict:
+def of_shape(shape=(0,), place=(0, 0), names=FLUX) -> dict:
     return {name: {"dtype": "F16", "shape": shape, "data_offsets": place} for name in names}
 
 
 ODD = {
     "a list": [], "a number": 5, "deeply nested": "[" * 200_000, "no shapes": {FLUX[0]: {"dtype": "F16", "data_offsets": [0, 0]}},
-    "shapes that are words": of_shape("abc"), "shapes without edges": of_shape([]), "shapes below nothing": of_shape([-1, 64]),
+    "shapes that are words": of_shape("abc"), "shapes without edges": of_shape([], [0, 2]), "shapes beyond all measure": of_shape([10**9, 10**9]), "shapes below nothing": of_shape([-1, 64]),
     "places before the file": of_shape(place=[-5, -1]), "places that are words": of_shape(place="ab"), "lists for tensors": {FLUX[0]: [1, 2]},
     "words about itself": {"__metadata__": "x", SDXL: of_shape()[FLUX[0]]}, "a block without a number": of_shape(names=(SD3, "joint_blocks.x.y")),
 }  # fmt: skip
@@ -140,7 +140,7 @@ ODD = {
 @pytest.mark.parametrize("header", ODD.values(), ids=ODD)
 def test_a_file_whose_header_is_odd_is_refused_and_hides_no_other(house, header):
     head = (header if isinstance(header, str) else json.dumps(header)).encode()
-    (house.models / "checkpoints" / "odd.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+    (house.models / "checkpoints" / "odd.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(2))
     write_tensors(house.models / "checkpoints" / "whole.safetensors", SD15)
     with pytest.raises(BadInput, match="is not a whole"):
         models.find("odd", house)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,10 @@ def is_whole(path: Path) -> bool:
 
 
 def _is_tensor(entry: Any) -> bool:
-    """Whether an entry of a header says a tensor's shape and where it lies."""
+    """Whether an entry of a header says a tensor's shape and where it lies, with room for it (two numbers a byte at most)."""
     shape, place = (entry.get("shape"), entry.get("data_offsets")) if isinstance(entry, dict) else (None, None)
     numbers = isinstance(shape, list) and isinstance(place, list) and all(isinstance(number, int) and number >= 0 for number in (*shape, *place))
-    return numbers and len(place) == 2 and isinstance(entry.get("dtype"), str)
+    return numbers and len(place) == 2 and isinstance(entry.get("dtype"), str) and math.prod(shape) <= 2 * (place[1] - place[0])
 
 
 def part_in(file: Path, kind: str, width: int) -> str | None:

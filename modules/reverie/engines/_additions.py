@@ -76,4 +76,4 @@ def _rows(embedding: dict[str, Any]) -> dict[int, Any]:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" .:")] or [type(error).__name__]
-    return " ".join(lines[: 1 + lines[0].endswith(":")])[:200].rstrip(" .:")
+    return " ".join(lines[: 1 + lines[0].endswith(":")])[:200].rstrip(" .,:")
