@@ -142,6 +142,15 @@ def test_files_of_other_kinds_are_told_by_their_names(house, shapes, metadata, s
         additions.of(Task(loras=[("odd", 1)]), single(house), house)
 
 
+def test_tensors_without_edges_are_refused_or_left_to_the_engine(house):
+    write(house.models / "loras" / "flat.safetensors", **{"single_transformer_blocks.0.attn.to_q.lora_A.weight": (4,)})
+    write(house.models / "vae" / "flat.safetensors", **{"decoder.conv_in.weight": (4,)})
+    model = single(house, "flux")
+    assert [one.name for one in additions.of(Task(loras=(("flat", 1.0),)), model, house)] == ["flat"]
+    with pytest.raises(BadInput, match="is not a VAE"):
+        additions.of(Task(vae="flat"), model, house)
+
+
 def test_pickles_and_files_cut_short_are_refused(house):
     (house.models / "loras").mkdir(parents=True)
     (house.models / "loras" / "old.pt").write_bytes(b"\x80\x04.")

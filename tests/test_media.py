@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -92,6 +93,22 @@ def test_cut_picture_is_told_from_a_whole_one(tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(BadInput, match="whole PNG"):
         media.open_picture(path)
+
+
+def test_sixteen_bits_become_eight_and_not_white(tmp_path):
+    Image.fromarray(np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)).save(tmp_path / "deep.png")
+    grey = np.asarray(media.open_picture(tmp_path / "deep.png"))
+    assert grey.shape == (16, 16, 3) and np.abs(grey[..., 0].ravel() - np.arange(256)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_shows_the_ground_and_not_what_lies_hidden_in_it(tmp_path, mode):
+    picture = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    picture.putpixel((0, 0), (90, 90, 90, 255))
+    picture.convert(mode).save(tmp_path / "p.png")
+    for ground, seen in (("white", 255), ("black", 0)):
+        shown = media.open_picture(tmp_path / "p.png", ground=ground)
+        assert shown.mode == "RGB" and shown.getpixel((3, 3)) == (seen,) * 3 and shown.getpixel((0, 0)) == (90,) * 3
 
 
 def test_picture_too_large_to_open_is_one_sentence(tmp_path, monkeypatch):

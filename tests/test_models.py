@@ -121,6 +121,53 @@ def test_a_file_cut_short_is_refused(house):
         models.find("half", house)
 
 
+FLUX = ("double_blocks.0.img_attn.norm.key_norm.scale", "single_blocks.0.linear1.weight", "img_in.weight")
+SD3 = "joint_blocks.0.context_block.adaLN_modulation.1.bias"
+
+
+def of_shape(shape=(0,), place=(0, 0), names=FLUX) -> dict:
+    return {name: {"dtype": "F16", "shape": shape, "data_offsets": place} for name in names}
+
+
+ODD = {
+    "a list": [], "a number": 5, "deeply nested": "[" * 200_000, "no shapes": {FLUX[0]: {"dtype": "F16", "data_offsets": [0, 0]}},
+    "shapes that are words": of_shape("abc"), "shapes without edges": of_shape([], [0, 2]), "shapes beyond all measure": of_shape([10**9, 10**9]), "shapes below nothing": of_shape([-1, 64]),
+    "places before the file": of_shape(place=[-5, -1]), "places that are words": of_shape(place="ab"), "lists for tensors": {FLUX[0]: [1, 2]},
+    "words about itself": {"__metadata__": "x", SDXL: of_shape()[FLUX[0]]}, "a block without a number": of_shape(names=(SD3, "joint_blocks.x.y")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("header", ODD.values(), ids=ODD)
+def test_a_file_whose_header_is_odd_is_refused_and_hides_no_other(house, header):
+    head = (header if isinstance(header, str) else json.dumps(header)).encode()
+    (house.models / "checkpoints" / "odd.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(2))
+    write_tensors(house.models / "checkpoints" / "whole.safetensors", SD15)
+    with pytest.raises(BadInput, match="is not a whole"):
+        models.find("odd", house)
+    assert "whole" in {m.id for m in models.all(house) if m.here}
+
+
+def test_an_empty_file_is_called_empty(house):
+    (house.models / "checkpoints" / "none.safetensors").write_bytes(b"")
+    with pytest.raises(BadInput, match="it is empty"):
+        models.find("none", house)
+
+
+@pytest.mark.parametrize("index, transformer, what", [
+    ("[]", "{}", "no JSON object"), ('{"_class_name": "FluxPipeline"}', "[" * 100_000, "not valid JSON"),
+    ('{"_class_name": "StableDiffusion3Pipeline"}', '{"num_layers": "many"}', "not a whole model"),
+])
+def test_a_folder_whose_configuration_is_odd_is_refused_and_hides_no_other(house, index, transformer, what):
+    folder = house.models / "diffusers" / "odd"
+    (folder / "transformer").mkdir(parents=True)
+    (folder / "model_index.json").write_text(index)
+    (folder / "transformer" / "config.json").write_text(transformer)
+    write_tensors(house.models / "checkpoints" / "whole.safetensors", SD15)
+    with pytest.raises(BadInput, match=what):
+        models.find("odd", house)
+    assert "whole" in {m.id for m in models.all(house) if m.here}
+
+
 def test_a_broken_file_does_not_hide_the_others(house):
     (house.models / "checkpoints" / "broken.safetensors").write_bytes(b"nothing")
     write_tensors(house.models / "checkpoints" / "whole.safetensors", SD15)

@@ -164,7 +164,7 @@ def test_other_programs_are_told_names_of_files_and_no_paths(given):
     names = [value for node in graph.values() for name, value in node["inputs"].items() if name in ("ckpt_name", "lora_name", "vae_name")]
     assert names == ["moon.safetensors"] * 3 and recipes.parse_comfy(graph)["loras"] == [("moon", 0.5)]
     text = recipes.infotext(task)
-    assert "<lora:moon:0.5>" in text and "Model: moon," in text and "VAE: moon," in text and "Refiner: moon," in text and 'Lora hashes: "moon: abab' in text
+    assert "<lora:moon:0.5>" in text and "Model: moon," in text and "VAE: moon," in text and "Refiner: moon, Refiner switch at: 0.8" in text and 'Lora hashes: "moon: abab' in text
     assert "drive" not in text and "safetensors" not in text
 
 

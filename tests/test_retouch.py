@@ -159,6 +159,14 @@ def test_a_mask_of_the_same_shape_is_brought_to_size_and_another_is_refused(tmp_
         retouch.read_mask(tmp_path / "m.png", (64, 64))
 
 
+def test_a_mask_painted_on_a_transparent_ground_is_what_was_painted(tmp_path):
+    mask = Image.new("RGBA", (20, 10), (255, 255, 255, 0))
+    mask.paste((255, 255, 255, 255), (0, 0, 5, 10))
+    mask.save(tmp_path / "m.png")
+    white = retouch.read_mask(tmp_path / "m.png", (20, 10))
+    assert white[:, :5].all() and not white[:, 5:].any()
+
+
 def test_a_canvas_beyond_all_measure_is_refused():
     with pytest.raises(BadInput, match="199999x199999 is too large"):
         retouch.plan((1, 1), None, (99999,) * 4, 0, 0, (128, 128))

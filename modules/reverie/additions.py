@@ -228,7 +228,7 @@ def _check_transformer_lora(lora: Addition, model: Model, settings, signed: set[
 
 def _width(entries: dict[str, Any], module: str) -> int:
     """How wide the model is, at the first module of such a name, for which this LoRA was made; 0 if it has none."""
-    names = (name for name in entries if _DOWN.search(name) and re.search(module, name))
+    names = (name for name in entries if _DOWN.search(name) and re.search(module, name) and len(entries[name]["shape"]) > 1)
     return next((entries[name]["shape"][1] for name in names), 0)
 
 
@@ -270,7 +270,7 @@ def _check_vae(vae: Addition, model: Model, settings) -> None:
             raise _not_for(vae, {0.18215: "SD1.5", 0.13025: "SDXL"}.get(_scale(config), "another kind of model"), model)
         return
     entries = checkpoints.header(vae.path)
-    kernel = next((entry["shape"] for name, entry in entries.items() if name.endswith("decoder.conv_in.weight")), None)
+    kernel = next((entry["shape"] for name, entry in entries.items() if name.endswith("decoder.conv_in.weight") and len(entry["shape"]) > 1), None)
     if kernel is None:
         raise BadInput(
             f"{vae.called} is not a VAE.", f"Look at what {vae.path} is, and put it into the folder of its kind."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -38,23 +39,48 @@ _PARTS = {
 
 def family_of(path: Path) -> tuple[str, str]:
     """(family, variant) of a folder in diffusers' layout or of a single file. BadInput if it is no model that is known here."""
-    return _folder_family(path) if path.is_dir() else _file_family(path)
+    try:
+        return _folder_family(path) if path.is_dir() else _file_family(path)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise BadInput(f"'{path.name}' is not a whole model: it names or shapes its parts as no model does.", "Fetch it again.") from None
 
 
 def header(path: Path) -> dict[str, Any]:
     """The header of a safetensors file: tensor name → {dtype, shape, data_offsets}. BadInput if it is none."""
     try:
         with open(path, "rb") as file:
+            size = path.stat().st_size
+            if size < 8:
+                raise ValueError("it is empty")
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(MAX_HEADER, path.stat().st_size):
+            if length > min(MAX_HEADER, size):
                 raise ValueError("its header is longer than the file")
             entries = json.loads(file.read(length))
-        end = 8 + length + max((e["data_offsets"][1] for k, e in entries.items() if k != "__metadata__"), default=0)
-        if end > path.stat().st_size:
-            raise ValueError("it is cut short, the download did not finish")
-        return entries
-    except (OSError, struct.error, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} is not a whole safetensors file: {error}.", "Fetch it again.") from None
+        tensors = [entry for name, entry in entries.items() if name != "__metadata__"]
+        if not isinstance(entries.get("__metadata__", {}), dict) or not all(map(_is_tensor, tensors)):
+            raise ValueError("its header does not say what is in it")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        said = error if isinstance(error, (OSError, ValueError)) else "its header is no table of tensors"
+        raise BadInput(f"{path} is not a whole safetensors file: {said}.", "Fetch it again.") from None
+    if 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0) > size:
+        raise BadInput(f"{path} is not a whole safetensors file: it is cut short, the download did not finish.", "Fetch it again.")
+    return entries
+
+
+def is_whole(path: Path) -> bool:
+    """Whether that is a safetensors file with all that its header names."""
+    try:
+        header(path)
+    except BadInput:
+        return False
+    return True
+
+
+def _is_tensor(entry: Any) -> bool:
+    """Whether an entry of a header says a tensor's shape and where it lies, with room for it (two numbers a byte at most)."""
+    shape, place = (entry.get("shape"), entry.get("data_offsets")) if isinstance(entry, dict) else (None, None)
+    numbers = isinstance(shape, list) and isinstance(place, list) and all(isinstance(number, int) and number >= 0 for number in (*shape, *place))
+    return numbers and len(place) == 2 and isinstance(entry.get("dtype"), str) and math.prod(shape) <= 2 * (place[1] - place[0])
 
 
 def part_in(file: Path, kind: str, width: int) -> str | None:
@@ -86,11 +112,14 @@ def config_in(folder: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. BadInput if it is missing or broken."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path} is missing.", "Fetch the model again.") from None
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not valid JSON: {error}.", "Fetch the model again.") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} holds no JSON object.", "Fetch the model again.")
+    return found
 
 
 # --------------------------------------------------------------------------------------------------- families

@@ -92,5 +92,7 @@ def _tree(cls):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says: its first line without the full stop, cut to 300 letters; its class where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+    """What an error of a library says, cut to 300 letters: its first line, and the next where that only announces it; its class
+    where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" .:")] or [type(error).__name__]
+    return " ".join(lines[: 1 + lines[0].endswith(":")])[:300].rstrip(" .,:")

@@ -104,13 +104,22 @@ def place(source: Path, target: Path) -> None:
     write_bytes(target, source.read_bytes())
 
 
-def open_picture(path: Path, data: bytes | None = None):
-    """An RGB picture, loaded whole; of `data`, where the file was read already. BadInput if it is none, or cut short."""
+def open_picture(path: Path, data: bytes | None = None, ground: str = "white"):
+    """An RGB picture, loaded whole; of `data`, where the file was read already. BadInput if it is none, or cut short.
+
+    What is transparent shows `ground`; 16 bits become 8.
+    """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path if data is None else io.BytesIO(data)) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            picture = ImageOps.exif_transpose(image)
+            if picture.mode.startswith("I"):  # Pillow would cut such values off at 255
+                picture = picture.convert("I").point(lambda value: value / 257).convert("L")
+            if not picture.has_transparency_data:
+                return picture.convert("RGB")
+            picture = picture.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path} is not a picture that can be read ({error}).", "Give a whole PNG, JPEG or WebP.") from None
 

@@ -329,7 +329,9 @@ def _whole(model: Model, settings) -> Model:
         what = "VAE" if part == "vae" else f"text encoder {url.split('/')[-1].removesuffix('.safetensors')}"
         target = folder / f"{_MARKS[model.family]}_vae.safetensors" if part == "vae" and model.family in _MARKS else folder
         way = "into" if target == folder else "as"
-        raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it.", f"Download {url} {way} {target}.")
+        broken = [file.name for file in _beside(settings) if not checkpoints.is_whole(file)]
+        but = f" ({', '.join(broken)} there cannot be read)" if broken else ""
+        raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it{but}.", f"Download {url} {way} {target}.")
     return model
 
 

@@ -60,13 +60,13 @@ def rounded(size: tuple[int, int], extend: Box) -> Box:
 
 
 def read_mask(path: Path, size: tuple[int, int]):
-    """A mask of `size`, bool array (height, width), True where white: what is painted anew.
+    """A mask of `size`, bool array (height, width), True where white: what is painted anew. What is transparent is not.
 
     One of another size is brought to it if it has the same shape. BadInput if it has not, or nothing in it is white.
     """
     import numpy as np
 
-    mask = media.open_picture(path).convert("L")
+    mask = media.open_picture(path, ground="black").convert("L")
     if abs(mask.width * size[1] - mask.height * size[0]) > max(size) * max(1, mask.width / size[0]):
         raise BadInput(f"The mask is {mask.width}x{mask.height} and the start picture {size[0]}x{size[1]}.",
                        "Paint the mask over a copy of the start picture: white where it is to change, black elsewhere.")

@@ -138,6 +138,12 @@ def test_a_refiner_saves_memory_as_its_model_does(house):
         assert kinds == {"SlicedAttnProcessor"}
 
 
+def test_a_refiner_draws_one_step_at_least_and_says_so(engine):
+    heard = Heard()
+    engine.run(a_task(model="large", steps=4, refiner="refiner", refine=0.001), [], heard, never)
+    assert any("the last 25% by refiner" in p.note for p in heard.all)
+
+
 def test_progress_with_a_refiner_rises_to_the_end(engine):
     heard = Heard()
     engine.run(a_task(model="large", steps=5, count=2, refiner="refiner", refine=0.4), [], heard, never)
@@ -169,7 +175,7 @@ def test_image_to_image_without_a_picture_is_refused(engine):
 
 def test_a_broken_start_picture_is_refused(engine, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n not really")
-    with pytest.raises(BadInput, match="cannot be read as a picture"):
+    with pytest.raises(BadInput, match="not a picture that can be read"):
         engine.run(a_task(kind="img2img"), [tmp_path / "broken.png"], QUIET, never)
 
 

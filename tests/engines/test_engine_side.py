@@ -12,7 +12,7 @@ import pytest
 
 from reverie import settings
 from reverie.engines import _device, diffusers
-from reverie.errors import OutOfMemory, StoreFailed
+from reverie.errors import BadInput, OutOfMemory, StoreFailed
 from reverie.types import Task
 
 WORKER = """
@@ -121,9 +121,16 @@ def test_a_worker_that_still_ends_the_step_of_a_job_that_was_given_up_gets_no_ot
 @pytest.mark.parametrize("wanted, cards, expected", [
     ("auto", 0, ["auto"]), ("auto", 1, ["auto"]), ("auto", 3, ["cuda:0", "cuda:1", "cuda:2"]), ("", 2, ["cuda:0", "cuda:1"]),
     ("cuda", 2, ["cuda"]), ("cuda:1, cuda:0", 4, ["cuda:1", "cuda:0"]), ("cpu,cpu", 2, ["cpu", "cpu"]),
+    (" CPU ,, Cuda:3", 2, ["cpu", "cuda:3"]),
 ])  # fmt: skip
 def test_devices_of_the_workers(wanted, cards, expected):
     assert diffusers.devices(wanted, lambda: cards) == expected
+
+
+@pytest.mark.parametrize("wanted, wrong", [("nonsense", "nonsense"), ("cpu,gpu", "gpu"), ("cpu;cpu", "cpu;cpu"), ("cpu:3", "cpu:3"), ("cuda:-1", "cuda:-1")])
+def test_what_is_no_device_is_refused_before_a_worker_starts(wanted, wrong):
+    with pytest.raises(BadInput, match=f"'{wrong}' is no device"):
+        diffusers.devices(wanted, lambda: 0)
 
 
 @pytest.mark.parametrize("wanted, number", [

@@ -54,6 +54,13 @@ def engine(house):
     engine.close()
 
 
+@pytest.fixture(scope="module")
+def narrow(house):
+    engine = open_engine("diffusers", house, device="cpu", dtype="bfloat16")
+    yield engine
+    engine.close()
+
+
 def a_task(**changes) -> Task:
     values = dict(prompt="a red house at dawn", model="z", width=64, height=48, steps=2, seed=5, cfg=1.0)
     return Task(**{**values, **changes})
@@ -81,6 +88,17 @@ def test_each_family_paints_over_a_picture_and_into_one(engine, name, tmp_path):
     near, far = (draw(engine, start, model=name, kind="img2img", denoise=denoise, steps=4) for denoise in (0.3, 1.0))
     assert near.size == (64, 48) and difference(near, far) > 0.5
     assert draw(engine, start, mask, model=name, kind="inpaint").size == (64, 48)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_each_family_paints_over_pictures_in_the_format_that_cards_use(name, tmp_path, narrow):
+    start, mask = tmp_path / "start.png", tmp_path / "mask.png"
+    Image.effect_noise((64, 48), 50).save(start)
+    Image.new("L", (64, 48), 255).save(mask)
+    for how in (dict(kind="img2img", denoise=0.6), dict(kind="inpaint", denoise=0.6), dict(kind="inpaint", denoise=1.0)):
+        inputs = [start, mask] if how["kind"] == "inpaint" else [start]
+        pictures = narrow.run(a_task(model=name, count=2, steps=3, **how), inputs, QUIET, never)
+        assert [p.image.size for p in pictures] == [(64, 48)] * 2 and all(np.asarray(p.image).std() > 1 for p in pictures)
 
 
 @pytest.mark.parametrize("name", ["dev", "large", "z"])
@@ -153,6 +171,24 @@ def test_a_denoiser_without_its_parts_says_which_file_to_get_and_where_to_put_it
     with pytest.raises(ModelMissing, match=r"no VAE.*ae\.safetensors into .*vae"):
         models.find("z-alone", lonely)
     assert "z-alone" in [model.id for model in models.all(lonely)] and file.is_file()
+
+
+def test_a_part_that_is_there_and_cannot_be_read_is_named(house, tmp_path):
+    settings = Settings(root=house.root, storage=tmp_path)
+    small_flow.single_file(house.models / "diffusers" / "medium", settings.models / "diffusion_models" / "alone.safetensors", "sd3")
+    (settings.models / "text_encoders" / "folder.safetensors").mkdir(parents=True)
+    (settings.models / "text_encoders" / "clip_l.safetensors").write_bytes(b"half")
+    (settings.models / "text_encoders" / "round.safetensors").symlink_to("round.safetensors")
+    with pytest.raises(ModelMissing, match=r"none beside it \(clip_l.safetensors there cannot be read\)"):
+        models.find("alone", settings)
+
+
+def test_a_size_that_a_family_does_not_make_is_refused_before_anything_is_stored(house):
+    with Studio.open(house) as studio:
+        session = studio.session("generate")
+        with pytest.raises(BadInput, match="Flux makes sizes divisible by 16, and 72x64 is not. The nearest is 64x64."):
+            studio.submit(Task(model="dev", width=72, height=64), session)
+        assert studio.store.jobs.find() == []
 
 
 def test_another_text_encoder_beside_a_file_makes_another_picture_of_it(house, tmp_path):

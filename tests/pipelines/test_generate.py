@@ -1,7 +1,6 @@
 """Prompts become pictures, with an engine that draws flat colours."""
 
 import json
-import shutil
 import struct
 from dataclasses import replace
 
@@ -34,12 +33,15 @@ def test_many_pictures_have_seeds_one_after_the_other(studio):
     assert len(set(updates[-1].data["pictures"])) == 10
 
 
-def test_a_refiner_given_by_a_path_keeps_it_whole_as_a_model_does(studio, tmp_path, monkeypatch):
-    folder = shutil.copytree(settings.ROOT / "assets" / "models" / "pocket", tmp_path / "fine")
+def test_a_refiner_is_called_as_a_model_is_by_its_name_or_whole_path(studio, tmp_path, monkeypatch):
+    for place in ("storage/models/checkpoints", "elsewhere"):
+        head = json.dumps({"conditioner.embedders.1.model.a": {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]}}).encode()
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "large.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
     monkeypatch.chdir(tmp_path)
-    for given, kept in (("fine", str(folder)), (str(folder), str(folder)), ("pocket", "pocket")):
+    for given, called in (("large", "large"), ("large.safetensors", "large"), ("elsewhere/large.safetensors", str(tmp_path / "elsewhere/large.safetensors"))):
         (task,) = generate.plan(studio, generate.Params(prompt="a", model=given, refiner=given))
-        assert (task.model, task.refiner) == (kept, kept)
+        assert task.refiner == task.model == called
 
 
 @pytest.fixture
@@ -128,8 +130,14 @@ def test_three_failures_in_a_row_end_the_run_with_one_sentence(studio):
         for update in generate.run(studio, generate.Params(prompt="fails", size="32x32", count=80)):
             updates.append(update)
     said = [update.text for update in updates if update.kind in ("failed", "note")]
-    assert said[:3] == ["It failed. Try another."] * 3 and "Cancelled." not in said
+    assert "It failed. Try another." not in said and "Cancelled." not in said, "it is raised, and that is once"
     assert sum("failed in a row" in text and "run it again" in text for text in said) == 1
+
+
+def test_each_failure_is_told_where_other_pictures_were_made(studio):
+    updates = run(studio, prompt="{fails|a|b}", count=5, seed=1)
+    assert [update.kind for update in updates if update.kind in ("failed", "picture")].count("failed") == updates[-1].data["failed"] == 2
+    assert len(updates[-1].data["pictures"]) == 3
 
 
 def test_waiting_job_that_was_cancelled_is_no_failure_of_the_engine(studio):

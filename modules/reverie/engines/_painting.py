@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+from reverie import media
 from reverie.engines import _accelerate, _loading, _plan, _preview, _prompts, _schedulers, _speed
 from reverie.errors import BadInput, Cancelled, OutOfMemory
 from reverie.families import FAMILIES
@@ -313,11 +314,7 @@ def _pictures(loaded: Loaded, task: Task, inputs: list[Path]) -> dict[str, Any]:
 def _open(path: Path, task: Task, mode: str):
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as image:
-            picture = ImageOps.exif_transpose(image).convert(mode)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} cannot be read as a picture: {error}.", "Give a PNG, JPEG or WebP file.") from None
+    picture = media.open_picture(path, ground="black" if mode == "L" else "white").convert(mode)
     size = task.width, task.height
     return picture if picture.size == size else ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
 
@@ -328,7 +325,7 @@ def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
     if loras:
         parts.append(f"with {', '.join(loras)}")
     if loaded.refiner:
-        parts.append(f"the last {task.refine:.0%} by {loaded.refiner.model.id}")
+        parts.append(f"the last {max(task.refine, 1 / task.steps):.0%} by {loaded.refiner.model.id}")
     if loaded.warming:
         rows = min(plan.batch, task.count) * (1 + _is_guided(loaded, task))
         parts.append(loaded.warming.first_note(rows, task.height // loaded.shape.factor, task.width // loaded.shape.factor))

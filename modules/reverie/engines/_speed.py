@@ -21,6 +21,8 @@ def prepare(pipe, device) -> None:
             pack(part) if can_pack() else _channels_last(part)
     if getattr(pipe, "unet", None) is not None:
         _cast_unet(pipe.unet, device.unet, device.kind == "cpu")
+    else:
+        _cast_transformer(pipe.transformer, device.unet)
     _cast_vae(pipe.vae, device.vae, device.kind == "cpu")
 
 
@@ -98,6 +100,17 @@ def _cast_unet(unet, dtype, last: bool) -> None:
         return (result[0].to(sample.dtype), *result[1:]) if isinstance(result, tuple) else result
 
     unet.forward = forward
+
+
+def _cast_transformer(transformer, dtype) -> None:
+    """A start picture's latents come from the VAE as float32, the transformer computes in its own format."""
+    import torch
+
+    def cast(_, given, named):
+        latents = named.get("hidden_states")
+        return given, {**named, "hidden_states": latents.to(dtype)} if isinstance(latents, torch.Tensor) else named
+
+    transformer.register_forward_pre_hook(cast, with_kwargs=True)
 
 
 def _cast_vae(vae, dtype, last: bool) -> None:

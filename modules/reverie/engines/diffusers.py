@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import functools
+import re
 import sys
 import threading
 from pathlib import Path
@@ -39,8 +40,14 @@ def open_engine(settings, device: str = "", accelerate: str | None = None, **opt
 
 
 def devices(wanted: str, cards: Callable[[], int]) -> list[str]:
-    """`'auto'` or `'cuda:0,cuda:1'` → the device of each worker. `cards()` says how many NVIDIA cards can be used."""
-    names = [name.strip() for name in wanted.split(",") if name.strip()] or ["auto"]
+    """`'auto'` or `'cuda:0,cuda:1'` → the device of each worker. `cards()` says how many NVIDIA cards can be used.
+
+    BadInput if one of them is no name of a device. (Whether it is here, its worker knows.)
+    """
+    names = [name.strip().lower() for name in wanted.split(",") if name.strip()] or ["auto"]
+    for name in names:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+            raise BadInput(f"'{name}' is no device.", "Set REVERIE_DEVICE to auto, cpu, mps or cuda:0, or to several with commas between.")
     if names == ["auto"] and (number := cards()) > 1:
         return [f"cuda:{index}" for index in range(number)]
     return names

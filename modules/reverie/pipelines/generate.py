@@ -85,19 +85,24 @@ def run(studio, params: Params) -> Iterator[Update]:
         yield Update("note", text=retouch.told(tasks[0], size, params.outpaint))
     jobs = [studio.submit(task, session) for task in tasks]
     pictures: dict[int, Path] = {}
-    failed: list[str] = []
+    failed: list[Update] = []
     for update in follow(studio, session, jobs, lambda job: _pictures(studio, job)):
         if update.kind == "picture":
             number = (update.data["seed"] - tasks[0].seed) % 2**32  # jobs that are drawn at once end in any order
             pictures[number] = _copy_out(update.path, params, number)
             update = replace(update, path=pictures[number])
+            if len(pictures) == 1:
+                yield from failed
         elif update.kind == "failed":
-            failed.append(update.data)
+            failed.append(update)
             if len(jobs) == 1:
-                break  # it is raised below: one error, said once
+                break
+            if not pictures:
+                continue  # what fails them all is raised below: one error, said once
         yield update
     if failed and not pictures:
-        raise error_of(studio, failed[0])
+        yield from (update for update in failed if update.text != failed[0].text)
+        raise error_of(studio, failed[0].data)
     yield Update("done", fraction=1.0, data={
         "session": session, "pictures": [str(path) for _, path in sorted(pictures.items())], "failed": len(failed), "storyboard": None,
         "seconds": round(time.monotonic() - started, 2),
