@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from reverie.language import claims, lexicon, mentions, tellers
@@ -19,6 +19,7 @@ MOST = 80  # people of a book; those who are mentioned least are left out
 MOST_FORMS = 1500  # names of a book; a directory of names must not take hours
 _COMMON = frozenset({"mr", "mrs", "miss", "ms", "dr"})
 _ANYONE = frozenset("dr professor captain inspector colonel major sergeant judge cousin".split())  # titles of men and of women
+_PLAIN = frozenset(["", "mr", "ms", "master", "squire"])  # beside any other title
 _OF_SURNAMES = frozenset("captain colonel major dr professor inspector sergeant judge general lieutenant squire admiral".split())
 _NOBLE = frozenset("sir lady lord king queen prince princess duke duchess count countess baron baroness".split())
 _KIN = frozenset("sir aunt uncle king queen prince princess sister brother father mother saint dame granny grandpa cousin".split())
@@ -29,6 +30,8 @@ _NICKNAMES = (
     rf"\bcalled\s+{_N}\s+[“‘\"']([A-Z][\w-]+)[”’\"']",
     r"\b([A-Z][\w-]{1,30})\s+[“\"]([A-Z][\w-]+)[”\"]\s+[A-Z]",
     rf"\b{_N}[’']s\s+<proper>\s+name\s+(?:was|is)\s+([A-Z][\w-]+)")
+_WORKS_BEFORE = r"\b(?:[Mm]y|[Oo]ur|[Hh]is|[Hh]er|[Tt]heir|[Tt]he)\s+(?:[a-z]+\s+)?(<works>),?\s+$"
+_WORKS_AFTER = r",\s+(?:my|our|his|her|their)\s+(?:[a-z]+\s+)?(<works>)\b"
 _CALLED = (r"\b(?:(?:called|nicknamed|calls)\s+(?:him|her)|(?:[Hh]is|[Hh]er) <proper> name (?:was|is))"
            r"\s+[“‘\"']?([A-Z][\w-]+)")
 
@@ -67,8 +70,9 @@ def find_characters(chapters) -> Cast:
         person = _person(group)
         found[person.name] = person
         owner |= {form.text: person.name for form in group.forms}
+    found = _called_by_work(found, groups[:MOST], texts, places, owner)
     found = claims.told(found, texts, [(m, owner[m.form]) for m in places if m.form in owner], [c.number for c in chapters])
-    return tellers.found(found, texts, places, owner)
+    return tellers.found(found, texts, places, owner, forms)
 
 
 # ------------------------------------------------------------------------------------------------- what is a name
@@ -121,7 +125,7 @@ def _is_animal(group: _Group) -> bool:
 
 def _is_role(form: Form) -> bool:
     last = form.words[-1].lower()
-    return last in lexicon.word_set("roles") or last in lexicon.words("honorifics") or last.endswith(("ist", "man", "woman"))
+    return last in lexicon.word_set("roles") or lexicon.words("honorifics").get(last) in _OF_SURNAMES | _NOBLE or last.endswith(("ist", "man", "woman"))
 
 
 def _is_group(group: _Group) -> bool:
@@ -170,7 +174,7 @@ def _place(form: Form, groups: list[_Group], fitting: list[_Group]) -> None:
 
 
 def _same_full(group: _Group, form: Form) -> bool:
-    if not _agree(group.gender, _gender_of(form)) or form.title in ("mrs", "miss") and group.gender != "woman":
+    if not _agree(group.gender, _gender_of(form)) or group.gender != "woman" and "mrs" in (form.title, group.forms[0].title):
         return False  # "Mrs. John Smith" is not John Smith
     if (group.given, group.surname) in ((form.words[0], form.words[-1]), (form.words[-1], form.words[0])):
         return True
@@ -206,7 +210,7 @@ def _fitting_title(form: Form, groups: list[_Group], forms: dict[str, Form]) -> 
     gender, word = _gender_of(form), form.words[0]
     givens = [g for g in groups if g.is_called(word) and _agree(g.gender, gender)]
     if form.title in _OF_SURNAMES or form.title in ("king", "queen"):
-        givens = [g for g in givens if form.title in g.titles]
+        givens = [g for g in givens if form.title in g.titles or not g.surname and not _rival(g.titles, form.title)]
     if form.title in _KIN or not any(word in (g.surname, g.maiden) for g in groups):
         ranked = [g for g in givens if form.title in g.titles and form.title in _NOBLE]
         givens = ranked if len(ranked) == 1 else givens
@@ -220,15 +224,15 @@ def _fitting_title(form: Form, groups: list[_Group], forms: dict[str, Form]) -> 
 
 def _rival(titles: set[str], title: str) -> bool:
     """Titles that one person does not have at once: Mrs. and Miss, Captain and Colonel, Sir and Lady."""
-    told = titles - {"", "mr", "ms", "master"}
-    return bool(told) and title not in told and title not in ("mr", "ms", "master")
+    told = titles - _PLAIN
+    return bool(told) and title not in told and title not in _PLAIN
 
 
 def _fitting_single(form: Form, groups: list[_Group]) -> list[_Group]:
     """The people whom a bare "Emma" or "Darcy" can mean; a bare surname is the man's where there is just one."""
     given = [g for g in groups if g.is_called(form.words[0])]
     if given:
-        return _chief(given)
+        return _chief([g for g in given if not g.titles & {"king", "queen"}] or given)
     family = [g for g in groups if g.surname == form.words[0]]
     men = [g for g in family if g.gender != "woman"]
     return men if len(family) > 1 and len(men) == 1 else _chief(family)
@@ -271,6 +275,30 @@ def _diminutives(groups: list[_Group], one_surname: bool = False) -> None:
                 _join(groups, little[0].forms[0].text, whole[0].forms[0].text)
 
 
+def _called_by_work(found: Cast, groups: list[_Group], texts: list[str], places: list[mentions.Mention], owner: dict[str, str]) -> Cast:
+    """The cast with "the squire" for Squire Trelawney and "the lawyer" for "my lawyer, Mr. Gray", where it can be no one else."""
+    told: dict[str, Counter] = {}
+    for mention in places:
+        if name := owner.get(mention.form):
+            text = texts[mention.chapter]
+            match = lexicon.pattern(_WORKS_BEFORE).search(text[max(0, mention.start - 48):mention.start]) \
+                or lexicon.pattern(_WORKS_AFTER).match(text[mention.end:mention.end + 48])
+            if match:
+                own = not match[0].lower().lstrip(", ").startswith("the") or "," not in match[0]
+                told.setdefault(match[1], Counter())[name] += 2 if own else 1  # "the gardener, Mr. Gray" may be a list
+    for word, title in lexicon.words("honorifics").items():
+        if title in (_OF_SURNAMES | _NOBLE) - {"sir", "lady", "lord"} and len(word) > 4:
+            for group in groups:
+                if title in group.titles:
+                    told.setdefault(word, Counter())[owner[group.forms[0].text]] += sum(f.count for f in group.forms if f.title == title)
+    taken = {" ".join(f.words).lower(): owner[f.text] for g in groups for f in g.forms if f.article}
+    for word, whose in told.items():
+        name, most = whose.most_common(1)[0]
+        if most > 1 and taken.get(word, name) == name and 5 * (whose.total() - most) <= most and found[name].kind in ("man", "woman"):
+            found = found | {name: replace(found[name], aliases=tuple(dict.fromkeys((*found[name].aliases, f"the {word}"))))}
+    return found
+
+
 def _is_noble(group: _Group) -> bool:
     return sum(f.count for f in group.forms if f.title in _NOBLE) > 0.5 * group.count
 
@@ -288,7 +316,7 @@ def _roles(forms: list[Form], groups: list[_Group]) -> list[_Group]:
         titled = _chief(titled)
         _place(form, found, longer or alike or titled if len(longer or alike or titled) == 1 else [])
     found = [g for g in found if g not in groups]
-    for bare in [g for g in groups if len(g.forms) == 1 and not g.forms[0].title]:  # "Doctor, come in" is said to the Doctor
+    for bare in [g for g in groups if len(g.forms) == 1 and not g.forms[0].title and _is_role(g.forms[0])]:  # "Doctor, come in" is said to the Doctor
         owners = [g for g in [*found, *groups] if any(f.article and f.words == bare.forms[0].words for f in g.forms)]
         if len(owners) == 1 and not _is_group(owners[0]):
             owners[0].forms += bare.forms

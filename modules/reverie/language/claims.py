@@ -138,7 +138,8 @@ def _aged(person: Person, looks) -> Person:
     if not said:
         return person
     value = said[0].value.lower()
-    years = next((n for n in (numbers.parse(w) for w in re.findall(r"[\w-]+", value.replace("-year-old", ""))) if n), None) if said[0].what == "years" else None
+    told = re.finditer(rf"\b{numbers.PATTERN}", value.replace("-year-old", ""))
+    years = next((n for n in (numbers.parse(m[0]) for m in told) if n), None) if said[0].what == "years" else None
     if years is not None and years <= 120:
         return replace(person, age=str(years), kind="child" if years < _CHILD and person.kind != "animal" else person.kind)
     age = _AGES.get(re.split(r"\W+", value)[0], "")

@@ -64,6 +64,7 @@ def cast(found: Cast, sheet: Cast) -> Cast:
     return everyone
 
 
+_OWNERS = frozenset("the my our your his her their old".split())
 _CLAD = ("man", "woman", "child", "group")
 
 
@@ -85,14 +86,14 @@ def names(person: Person) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=16)
-def _by_first(everyone: tuple[Person, ...]) -> dict[str, list[tuple[tuple[str, ...], Person]]]:
-    """First word → the names that begin with it as words, longest first."""
-    index: dict[str, list[tuple[tuple[str, ...], Person]]] = {}
+def _by_first(everyone: tuple[Person, ...]) -> dict[str, list[tuple[tuple[str, ...], Person, bool]]]:
+    """First word → the names that begin with it as words, longest first, and whether they are written small ("the doctor")."""
+    index: dict[str, list[tuple[tuple[str, ...], Person, bool]]] = {}
     for person in everyone:
         for name in names(person):
             parts = tuple(re.findall(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", name.lower().replace("’", "'")))
             if parts:
-                index.setdefault(parts[0], []).append((parts, person))
+                index.setdefault(parts[0], []).append((parts, person, name.islower()))
     return {first: sorted(entries, key=lambda e: -len(e[0])) for first, entries in index.items()}
 
 
@@ -102,8 +103,9 @@ def mentioned(words: list[signals.Word], everyone: Cast) -> dict[int, Person]:
     for i, word in enumerate(words):
         if i < after or word.low not in index:
             continue
-        for parts, person in index[word.low]:
-            if (word.text[0].isupper() or person.kind == "group") and tuple(w.low for w in words[i:i + len(parts)]) == parts:
+        for parts, person, small in index[word.low]:
+            owned = small and i > 0 and words[i - 1].low in _OWNERS
+            if (word.text[0].isupper() or person.kind == "group" or owned) and tuple(w.low for w in words[i:i + len(parts)]) == parts:
                 after = i + len(parts)
                 found[after - 1] = person
                 break
