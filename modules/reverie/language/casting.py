@@ -6,6 +6,7 @@ could be two people's is kept by itself and says so in its `note`.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,7 @@ _NICKNAMES = (
     r"\b([A-Z][\w-]{1,30})\s+[“\"]([A-Z][\w-]+)[”\"]\s+[A-Z]",
     rf"\b{_N}[’']s\s+<proper>\s+name\s+(?:was|is)\s+([A-Z][\w-]+)")
 _WORKS_BEFORE = r"\b(?:[Mm]y|[Oo]ur|[Hh]is|[Hh]er|[Tt]heir|[Tt]he)\s+(?:[a-z]+\s+)?(<works>),?\s+$"
-_WORKS_AFTER = r",\s+(?:my|our|his|her|their)\s+(?:[a-z]+\s+)?(<works>)\b"
+_WORKS_AFTER = r",\s+(?:my|our|his|her|their|the)\s+(?:[a-z]+\s+)?(<works>)\b"
 _CALLED = (r"\b(?:(?:called|nicknamed|calls)\s+(?:him|her)|(?:[Hh]is|[Hh]er) <proper> name (?:was|is))"
            r"\s+[“‘\"']?([A-Z][\w-]+)")
 
@@ -83,7 +84,9 @@ def _is_name(form: Form, common: Counter) -> bool:
     if form.words[0].lower() in lexicon.word_set("place_heads"):
         return False
     if form.title or form.article:
-        return True
+        return len(form.words) == 1 or form.title not in _NOBLE or form.words[-1].lower() not in lexicon.word_set("place_words")
+    if len(form.words) == 1 and common[first] > 20 * form.count and not _sex(first):
+        return False  # "_Is_ he?"
     if len(form.words) == 1 and not form.inside and first.endswith("s") and (common[first] or common[first[:-1]]):
         return False  # "Gulls cried": a thing that begins a sentence
     if len(form.words) > 1 and not any(common[word.lower()] for word in form.words):
@@ -230,10 +233,12 @@ def _rival(titles: set[str], title: str) -> bool:
 
 def _fitting_single(form: Form, groups: list[_Group]) -> list[_Group]:
     """The people whom a bare "Emma" or "Darcy" can mean; a bare surname is the man's where there is just one."""
-    given = [g for g in groups if g.is_called(form.words[0])]
+    given = [g for g in groups if g.is_called(form.words[0]) and not g.titles & {"king", "queen"}]
     if given:
-        return _chief([g for g in given if not g.titles & {"king", "queen"}] or given)
+        return _chief(given)
     family = [g for g in groups if g.surname == form.words[0]]
+    if not family:
+        return [g for g in groups if g.is_called(form.words[0])]
     men = [g for g in family if g.gender != "woman"]
     return men if len(family) > 1 and len(men) == 1 else _chief(family)
 
@@ -270,6 +275,9 @@ def _diminutives(groups: list[_Group], one_surname: bool = False) -> None:
         whole = [g for g in groups if g.given.lower() == full]
         for short in shorts:
             little = [g for g in groups if g.given.lower() == short]
+            others = [g for g in groups for other in shorts if other != short and g.is_called(other.capitalize())]
+            if not whole and len(little) == len(others) == 1 and bool(little[0].surname) != bool(others[0].surname):
+                whole = others  # Bill is Billy Bones
             if len(whole) == 1 and len(little) == 1 and whole[0] is not little[0] \
                     and not (_is_noble(whole[0]) and not _is_noble(little[0])):
                 _join(groups, little[0].forms[0].text, whole[0].forms[0].text)
@@ -284,13 +292,13 @@ def _called_by_work(found: Cast, groups: list[_Group], texts: list[str], places:
             match = lexicon.pattern(_WORKS_BEFORE).search(text[max(0, mention.start - 48):mention.start]) \
                 or lexicon.pattern(_WORKS_AFTER).match(text[mention.end:mention.end + 48])
             if match:
-                own = not match[0].lower().lstrip(", ").startswith("the") or "," not in match[0]
+                own = not re.match(r"(?i),?\s*the\b", match[0]) or "," not in match[0]
                 told.setdefault(match[1], Counter())[name] += 2 if own else 1  # "the gardener, Mr. Gray" may be a list
     for word, title in lexicon.words("honorifics").items():
         if title in (_OF_SURNAMES | _NOBLE) - {"sir", "lady", "lord"} and len(word) > 4:
             for group in groups:
                 if title in group.titles:
-                    told.setdefault(word, Counter())[owner[group.forms[0].text]] += sum(f.count for f in group.forms if f.title == title)
+                    told.setdefault(word, Counter())[owner[group.forms[0].text]] += 5 * sum(f.count for f in group.forms if f.title == title)
     taken = {" ".join(f.words).lower(): owner[f.text] for g in groups for f in g.forms if f.article}
     for word, whose in told.items():
         name, most = whose.most_common(1)[0]
@@ -399,7 +407,7 @@ def _kind(group: _Group) -> tuple[str, str]:
     for form in group.forms:
         if form.title in lexicon.words("titles") and form.title not in _ANYONE:
             told[lexicon.words("titles")[form.title]] += form.count * (0.1 if form.title == "mrs" and len(form.words) > 1 else 1)
-    if told:
+    if told and told.total() >= 0.05 * group.count:
         kind = told.most_common(1)[0][0]
         return (kind, kind)
     pronouns = sum((f.pronouns for f in group.forms), Counter())

@@ -12,6 +12,7 @@ from reverie.language import lexicon
 
 _SPACE = r"(?:[ \u00a0]|\n(?![ \t]*\n))"
 _WORD = r"[A-ZÀ-ÖØ-Þ](?:['’][A-Z])?[a-zß-ÿ]+(?:[A-Z][a-zß-ÿ]+)?(?:-[A-ZÀ-ÖØ-Þ][a-zß-ÿ]+){0,3}"
+_WORD = rf"(?:St\.{_SPACE})?{_WORD}"
 _NICK = rf"[“‘\"'](?P<nick>{_WORD})[,.]?[”’\"']{_SPACE}"
 _AT_START = re.compile(r"(?:^|[.!?…:;][”’\"')]*\s+|\n\s*|[“‘\"—(]\s*)$")
 _AFTER = re.compile(r",?\s+(?:(?:then|now|always|just|had|only|quickly|slowly|softly)\s+)?([a-z]+)")
@@ -96,7 +97,7 @@ def _without_heads(forms: dict[str, Form], common: Counter) -> dict[str, str]:
         if len(form.words) < 2 or form.title or form.article:
             continue
         first = form.words[0].lower()
-        begins = not form.inside and common[first] >= 2 and first not in lexicon.word_set("women") | lexicon.word_set("men")
+        begins = (not form.inside and common[first] >= 2 or common[first] > 50 * form.count) and first not in lexicon.word_set("women") | lexicon.word_set("men")
         if begins and rest and rest.count > form.count:
             better[text] = rest.text
         for i in range(1, len(form.words)) if form.count <= 2 else ():
@@ -116,7 +117,8 @@ def _in_text(text: str) -> Iterator[tuple[Form, int, int]]:
 
 def _form(match: re.Match) -> Form | None:
     title = (match["title"] or "").lower().rstrip(".").replace("’", "'")
-    words = re.sub(r"[“‘\"][^”’\"]*[”’\"]\s*", "", match["name"]).split()
+    words = re.sub(r"[“‘\"][^”’\"]*[”’\"]\s*", "", match["name"])
+    words = [word.replace("St.", "St. ") for word in re.sub(r"\bSt\.\s", "St.", words).split()]
     ignored, epithets = lexicon.word_set("not_names"), Counter()
     article = bool(match["the"])
     while words and not title and not article and (words[0].lower() in ignored or words[0].lower() in lexicon.word_set("epithets")) and len(words) > 1:
