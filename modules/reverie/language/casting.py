@@ -85,7 +85,8 @@ def _is_name(form: Form, common: Counter) -> bool:
         return False
     if form.title or form.article:
         return len(form.words) == 1 or form.title not in _NOBLE or form.words[-1].lower() not in lexicon.word_set("place_words")
-    if len(form.words) == 1 and common[first] > 20 * form.count and not _sex(first):
+    rare = 20 if form.inside > 0.3 * form.count else 3
+    if len(form.words) == 1 and common[first] > rare * form.count and not _sex(first):
         return False  # "_Is_ he?"
     if len(form.words) == 1 and not form.inside and first.endswith("s") and (common[first] or common[first[:-1]]):
         return False  # "Gulls cried": a thing that begins a sentence

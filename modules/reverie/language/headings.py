@@ -88,10 +88,21 @@ def _chapters(lines: list[str], every: list[Heading]) -> list[Heading]:
         return spoken
     numbered = [h for h in every if h.kind == "numbered"]
     levels = Counter(h.level for h in every if h.level)
+    if numbered and _are_sections(lines, numbered, every):
+        numbered = []
     if numbered and (len(numbered) > 1 or len(every) == 1) and 2 * len(numbered) >= levels[numbered[0].level]:
         return numbered
     marked = [h for h in every if h.level]
     return _bare_numbers(lines) or _titles(lines, marked) if marked else _bare_numbers(lines) or _lone_titles(lines) or _gaps(lines)
+
+
+def _are_sections(lines: list[str], numbered: list[Heading], every: list[Heading]) -> bool:
+    """Whether the numbers stand within a few chapters of a book whose chapters have titles: most titles above them hold text."""
+    level = min(h.level for h in numbered)
+    above = [h for h in every if h.kind == "title" and 0 < h.level < level]
+    ends = [next((e.line for e in every if e.line > h.line), len(lines)) for h in above]
+    own = sum(sum(len(line.split()) for line in lines[h.body:end]) >= _CHAPTER_WORDS for h, end in zip(above, ends))
+    return own >= 3 and 2 * own > len(above)
 
 
 def _without_subtitles(found: list[Heading]) -> list[Heading]:

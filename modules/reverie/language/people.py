@@ -64,6 +64,7 @@ def cast(found: Cast, sheet: Cast) -> Cast:
     return everyone
 
 
+_MANY = 4  # people of a book: of fewer it is not known whether somebody tells it
 _OWNERS = frozenset("the my our your his her their old".split())
 _CLAD = ("man", "woman", "child", "group")
 
@@ -132,8 +133,9 @@ def narrator(words: list[signals.Word], everyone: Cast) -> Person | None:
     """Who says "I" outside speech, when someone does: the sheet's narrator, else "the narrator"."""
     told = [w for w in words if not w.spoken]
     said = sum(1 for w in told if w.low in ("i", "me", "my"))
-    if said < 3 or said < len(told) * 0.012:
-        return None
+    if said < 3 or said < len(told) * 0.012 or everyone and not any(p.narrator or p.quoted for p in everyone.values()) \
+            and len(everyone) >= _MANY:
+        return None  # in a book that nobody tells, somebody's long speech or letter
     return next((p for p in everyone.values() if p.narrator), None) or everyone.get(NARRATOR.name, NARRATOR)
 
 

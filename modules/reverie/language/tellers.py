@@ -52,8 +52,8 @@ def _only_spoken_to(texts: list[str], places: list[Mention], owner: dict[str, st
             spans = speech[mention.chapter]
             i = bisect_right(spans, (mention.start, len(texts[mention.chapter]))) - 1
             said[name, i >= 0 and mention.start < spans[i][1]] += 1
-    if sum(n for (_, spoken), n in said.items() if spoken) > 0.7 * said.total():
-        return ""  # all of it is a tale within quotation marks
+    if not 0.1 * said.total() < sum(n for (_, spoken), n in said.items() if spoken) < 0.7 * said.total():
+        return ""  # all of it is a tale within quotation marks, or speech is not marked
     fitting = [(called[name], name) for name in set(owner.values())
                if called[name] >= max(4, 0.25 * said[name, True]) and said[name, True] >= 6 * said[name, False]]
     return max(fitting, default=(0, ""))[1]
