@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reverie.errors import BadInput
-from reverie.language import docx, epub, headings, matter, numbers
+from reverie.language import docx, epub, headings, matter, numbers, quotes
 from reverie.language.encodings import decode
 from reverie.language.headings import Heading
 
@@ -92,7 +92,7 @@ def _numbered(chapters: list[Chapter]) -> list[Chapter]:
         if number is None or number == _LAST or (last is not None and number <= last):
             number = 1 if last is None else last + 1
         last = number
-        result.append(replace(chapter, number=number, title=chapter.title or f"Chapter {number}"))
+        result.append(replace(chapter, number=number, title=chapter.title or f"Chapter {number}", text=quotes.doubled(chapter.text)))
     return result
 
 

@@ -16,6 +16,7 @@ _OTHERS = re.compile(r"\b(?:man|woman|boy|girl|lady|gentleman|they|their|people|
 _ITSELF = re.compile(r"(?:,|\b(?:was|is))\s+(?:still\s+)?an?\s+(?:[\w-]+,?\s+){0,3}?(?:man|woman|boy|girl|lady|gentleman|creature|person|stranger|dog|horse)\b")  # "Tom, an old man with …"
 _SHE, _HE = re.compile(r"\b(?:she|her|hers)\b", re.I), re.compile(r"\b(?:he|his|him)\b", re.I)
 _PARAGRAPH = re.compile(r"\n[ \t]*\n")
+_ONCE = re.compile(r"\b(?:when|since|until|till|before|while)\s+(?:\w+\s+){1,3}$")  # "when she was only eight years old": long ago
 _REACH = 220  # characters from a name to what is said of its bearer
 _CHILD = 14   # years
 
@@ -51,7 +52,7 @@ def _patterns() -> dict[str, re.Pattern]:
         "years": rf"(?i)\b(?:(<of_years>)\s+of\s+({numbers.PATTERN})\b"
                  rf"|(?:was|is|only|just|barely|,)\s+({numbers.PATTERN})\s+years?\s+old"
                  rf"|({numbers.PATTERN})-year-old|was\s+(?:only|just|barely)\s+({numbers.PATTERN})\b(?=[.,;]))",
-        "age": r"\b(?:was|is|,)\s+(?:an?|the|still an?)\s+(?:[\w-]+,?\s+){0,2}?(<ages>)?\s*(<of_age>)\b",
+        "age": r"(?:\b(?:was|is)\s+(?:an?|the|still an?)|,\s+(?:still\s+)?an?)\s+(?:[\w-]+,?\s+){0,2}?(<ages>)?\s*(<of_age>)\b",
     }
     return {what: lexicon.pattern(template) for what, template in templates.items()}
 
@@ -82,6 +83,8 @@ def _in_chapter(found: Cast, text: str, named: list[tuple], chapter: int):
 
 def _owner(found: Cast, text: str, named, starts, match: re.Match, what: str) -> str:
     """Of whom it is said: the name just before, in the same paragraph, when pronouns and other people do not speak against it."""
+    if what in ("years", "age") and _ONCE.search(text[max(0, match.start() - 40):match.start()]):
+        return ""
     i = bisect_left(starts, match.start())
     after = named[i] if i < len(named) else None
     if what in ("haired", "years") and after and 0 <= after[0].start - match.end() <= 2:
@@ -135,7 +138,8 @@ def _aged(person: Person, looks) -> Person:
     if not said:
         return person
     value = said[0].value.lower()
-    years = next((n for n in (numbers.parse(w) for w in re.findall(r"[\w-]+", value.replace("-year-old", ""))) if n), None) if said[0].what == "years" else None
+    told = re.finditer(rf"\b{numbers.PATTERN}", value.replace("-year-old", ""))
+    years = next((n for n in (numbers.parse(m[0]) for m in told) if n), None) if said[0].what == "years" else None
     if years is not None and years <= 120:
         return replace(person, age=str(years), kind="child" if years < _CHILD and person.kind != "animal" else person.kind)
     age = _AGES.get(re.split(r"\W+", value)[0], "")

@@ -15,6 +15,9 @@ _NUMBERED = re.compile(_SEPARATED, re.I)
 _NAMED = re.compile(r"(?P<name>prologue|epilogue|interlude|intermezzo|coda)\s*(?:[.:—–-]+\s*(?P<title>.*))?", re.I)
 _HASHES = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
 _NOTES = r"(?i)<notes>\s*(\(.*\)|[:—–-].{0,60})?"
+_CHAPTER_WORDS = 400  # what parts a text without numbers is a chapter's heading where so much stands under it
+_BOOK_WORDS = 8000    # and the whole is longer than one chapter
+_LONG_GAP = 3         # blank lines
 _EMPHASIS = re.compile(r"^[*_\s]+|[*_\s:]+$")
 
 
@@ -85,9 +88,21 @@ def _chapters(lines: list[str], every: list[Heading]) -> list[Heading]:
         return spoken
     numbered = [h for h in every if h.kind == "numbered"]
     levels = Counter(h.level for h in every if h.level)
+    if numbered and _are_sections(lines, numbered, every):
+        numbered = []
     if numbered and (len(numbered) > 1 or len(every) == 1) and 2 * len(numbered) >= levels[numbered[0].level]:
         return numbered
-    return _bare_numbers(lines) or _titles(lines, [h for h in every if h.level])
+    marked = [h for h in every if h.level]
+    return _bare_numbers(lines) or _titles(lines, marked) if marked else _bare_numbers(lines) or _lone_titles(lines) or _gaps(lines)
+
+
+def _are_sections(lines: list[str], numbered: list[Heading], every: list[Heading]) -> bool:
+    """Whether the numbers stand within a few chapters of a book whose chapters have titles: most titles above them hold text."""
+    level = min(h.level for h in numbered)
+    above = [h for h in every if h.kind == "title" and 0 < h.level < level]
+    ends = [next((e.line for e in every if e.line > h.line), len(lines)) for h in above]
+    own = sum(sum(len(line.split()) for line in lines[h.body:end]) >= _CHAPTER_WORDS for h, end in zip(above, ends))
+    return own >= 3 and 2 * own > len(above)
 
 
 def _without_subtitles(found: list[Heading]) -> list[Heading]:
@@ -187,15 +202,68 @@ def _looks_like_title(text: str) -> bool:
 
 
 def _bare_numbers(lines: list[str]) -> list[Heading]:
-    """Lines that hold only a number ("III", "4.") are headings when they count up from one."""
-    found, expected = [], 1
+    """Lines that hold only a number ("III", "4.") are headings when they count up from one; "4. The Storm" where a chapter follows each."""
+    found, titled, expected = [], [], {"": 1, "title": 1}
     for i, line in enumerate(lines):
         bare = line.strip().rstrip(".")
-        if 0 < len(bare) < 12 and numbers.parse(bare) == expected and _stands_alone(lines, i, bare):
+        if not 0 < len(bare) < 80 or not _stands_alone(lines, i, bare):
+            continue
+        match = _NUMBERED.fullmatch(bare)
+        number = numbers.parse(match["number"]) if match else None
+        if number is None:
+            continue
+        if not match["title"] and number == expected[""]:
             title, body = _title_below(lines, i + 1)
-            found.append(Heading(0, expected, title, "numbered", body=body, line=i))
-            expected += 1
-    return found if len(found) >= 2 else []
+            found.append(Heading(0, number, title, "numbered", body=body, line=i))
+            expected[""] += 1
+        elif match["title"] and match["title"][0].isupper() and number in (1, expected["title"], expected["title"] + 1):
+            titled = titled if number > 1 else []  # a table of contents counts, too: the last count is the book's
+            titled.append(Heading(0, number, match["title"], "numbered", body=i + 1, line=i))
+            expected["title"] = number + 1
+    return found if len(found) >= 2 else titled if _hold_chapters(lines, titled) else []
+
+
+def _hold_chapters(lines: list[str], found: list[Heading], least: int = _CHAPTER_WORDS, book: int = 0) -> bool:
+    """Whether there are three at least, half of them with `least` words and all together with `book` words."""
+    ends = [*(h.line for h in found[1:]), len(lines)]
+    words = sorted(sum(len(line.split()) for line in lines[h.body:end]) for h, end in zip(found, ends))
+    return len(found) >= 3 and words[len(words) // 2] >= least and sum(words) >= book
+
+
+def _lone_titles(lines: list[str]) -> list[Heading]:
+    """Lines without a number that read as titles, in capitals or with wider gaps before them than paragraphs have."""
+    usual = _usual_gap(lines)
+    for fits in (lambda bare, gap: bare.isupper() and gap > usual, lambda bare, gap: gap > usual, lambda bare, gap: bare.isupper()):
+        found, blank = [], usual + 1
+        for i, line in enumerate(lines):
+            bare = _EMPHASIS.sub("", line.strip())
+            ends = i + 1 < len(lines) and not lines[i + 1].strip()
+            if bare and blank and ends and len(bare) < 80 and bare[-1] not in ".!" and _looks_like_title(bare) and fits(bare, blank):
+                found.append(Heading(0, None, bare, "title", body=i + 1, line=i))
+            blank = 0 if line.strip() else blank + 1
+        if _hold_chapters(lines, found, book=_BOOK_WORDS):
+            return found
+    return []
+
+
+def _gaps(lines: list[str]) -> list[Heading]:
+    """Chapters without a heading, parted by three blank lines or more where paragraphs have fewer."""
+    usual, blank, found = _usual_gap(lines), _LONG_GAP, []
+    for i, line in enumerate(lines):
+        if line.strip() and blank >= max(_LONG_GAP, usual + 2):
+            found.append(Heading(0, len(found) + 1, "", "numbered", body=i, line=i))
+        blank = 0 if line.strip() else blank + 1
+    return found if _hold_chapters(lines, found, 1000, 2 * _BOOK_WORDS) else []
+
+
+def _usual_gap(lines: list[str]) -> int:
+    """How many blank lines most paragraphs have between them."""
+    gaps, blank = Counter(), 0
+    for line in lines:
+        if line.strip() and blank:
+            gaps[blank] += 1
+        blank = 0 if line.strip() else blank + 1
+    return gaps.most_common(1)[0][0] if gaps else 1
 
 
 def _titles(lines: list[str], found: list[Heading]) -> list[Heading]:

@@ -16,7 +16,7 @@ _VALUES = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
 
 _WORD = "|".join(sorted(_WORDS, key=len, reverse=True))
 #: A number in any of the three forms, to build other patterns from.
-PATTERN = rf"(?:\d{{1,4}}|(?:(?:{'|'.join(_TENS)})[\s-]+)?(?:{_WORD})|hundred|[mdclxvi]{{1,9}})(?![\w'’])"
+PATTERN = rf"(?:\d{{1,4}}|(?:(?:{'|'.join(_TENS)})[\s-]+|(?:{'|'.join(_UNITS[1:10])})[\s-]and[\s-](?={'|'.join(_TENS)}))?(?:{_WORD})|hundred|[mdclxvi]{{1,9}})(?![\w'’])"
 
 
 def from_roman(text: str) -> int | None:

@@ -64,6 +64,8 @@ def cast(found: Cast, sheet: Cast) -> Cast:
     return everyone
 
 
+_MANY = 4  # people of a book: of fewer it is not known whether somebody tells it
+_OWNERS = frozenset("the my our your his her their old".split())
 _CLAD = ("man", "woman", "child", "group")
 
 
@@ -85,14 +87,14 @@ def names(person: Person) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=16)
-def _by_first(everyone: tuple[Person, ...]) -> dict[str, list[tuple[tuple[str, ...], Person]]]:
-    """First word → the names that begin with it as words, longest first."""
-    index: dict[str, list[tuple[tuple[str, ...], Person]]] = {}
+def _by_first(everyone: tuple[Person, ...]) -> dict[str, list[tuple[tuple[str, ...], Person, bool]]]:
+    """First word → the names that begin with it as words, longest first, and whether they are written small ("the doctor")."""
+    index: dict[str, list[tuple[tuple[str, ...], Person, bool]]] = {}
     for person in everyone:
         for name in names(person):
             parts = tuple(re.findall(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", name.lower().replace("’", "'")))
             if parts:
-                index.setdefault(parts[0], []).append((parts, person))
+                index.setdefault(parts[0], []).append((parts, person, name.islower()))
     return {first: sorted(entries, key=lambda e: -len(e[0])) for first, entries in index.items()}
 
 
@@ -102,8 +104,9 @@ def mentioned(words: list[signals.Word], everyone: Cast) -> dict[int, Person]:
     for i, word in enumerate(words):
         if i < after or word.low not in index:
             continue
-        for parts, person in index[word.low]:
-            if (word.text[0].isupper() or person.kind == "group") and tuple(w.low for w in words[i:i + len(parts)]) == parts:
+        for parts, person, small in index[word.low]:
+            owned = small and i > 0 and words[i - 1].low in _OWNERS
+            if (word.text[0].isupper() or person.kind == "group" or owned) and tuple(w.low for w in words[i:i + len(parts)]) == parts:
                 after = i + len(parts)
                 found[after - 1] = person
                 break
@@ -130,8 +133,9 @@ def narrator(words: list[signals.Word], everyone: Cast) -> Person | None:
     """Who says "I" outside speech, when someone does: the sheet's narrator, else "the narrator"."""
     told = [w for w in words if not w.spoken]
     said = sum(1 for w in told if w.low in ("i", "me", "my"))
-    if said < 3 or said < len(told) * 0.012:
-        return None
+    if said < 3 or said < len(told) * 0.012 or everyone and not any(p.narrator or p.quoted for p in everyone.values()) \
+            and len(everyone) >= _MANY:
+        return None  # in a book that nobody tells, somebody's long speech or letter
     return next((p for p in everyone.values() if p.narrator), None) or everyone.get(NARRATOR.name, NARRATOR)
 
 

@@ -12,7 +12,7 @@ from reverie.language.people import Cast, Person, cast, present, unnamed
 from reverie.language.phrases import Thing
 from reverie.language.scenes import Scene
 from reverie.language.sheet import load_sheet
-from reverie.language.tellers import told_by
+from reverie.language.tellers import opened, told_by
 
 __all__ = [
     "Cast", "Person", "Shot", "Thing", "Told", "cast", "describe", "describe_all", "find_characters", "load_sheet",
@@ -65,11 +65,15 @@ class Told:
 
 
 def describe(
-    scene: Scene, everyone: Cast | None = None, previous: Shot | None = None, fresh: bool = False, told: Told = Told()
+    scene: Scene, everyone: Cast | None = None, previous: Shot | None = None, fresh: bool = False, told: Told = Told(),
+    writer: str = "",
 ) -> Shot:
-    """The scene's shot. What it does not say is carried over from the `previous` shot, less so after a break (`fresh`)."""
+    """The scene's shot. What it does not say is carried over from the `previous` shot, less so after a break (`fresh`).
+
+    `writer` is who of the cast says "I" in it, where the text is his letter or diary.
+    """
     words = signals.read(scene.text)
-    everyone = told_by(scene.text, everyone or {})
+    everyone = told_by(scene.text, everyone or {}, writer)
     settings, times = signals.tally(words, "settings"), signals.tally(words, "times")
     for value, n in signals.tally([w for w in words if w.sentence < 2], "settings").items():
         settings[value] += 0.6 * n  # a scene's first sentences say where it plays
@@ -95,10 +99,14 @@ def describe_all(
 ) -> list[Shot]:
     """Shots of scenes in order, each carrying place and time on to the next. `told`: by chapter and scene."""
     shots: list[Shot] = []
+    writer = ""
     for scene, before in zip(scenes, [None, *scenes]):
         fresh = before is not None and (before.chapter != scene.chapter or before.end < scene.start)
         known = told.get((scene.chapter, scene.scene), Told())
-        shots.append(describe(scene, everyone, shots[-1] if shots else None, fresh, known))
+        if before is None or before.chapter != scene.chapter:
+            writer = ""
+        writer = opened(scene.text, everyone or {}) or writer
+        shots.append(describe(scene, everyone, shots[-1] if shots else None, fresh, known, writer))
     return shots
 
 

@@ -23,6 +23,7 @@ _OPENING = (
     r"(?:(?:the[ \t]+)?\d{1,2}(?:st|nd|rd|th)?(?:[ \t]+of)?[ \t]+<months>\b\.?"
     r"|<months>\b\.?[ \t]+\d{1,2}(?:st|nd|rd|th)?\b|<weekdays>|\d{1,2}[./]\d{1,2}[./]\d{2,4})"
     r"(?:,?[ \t]+\d{4})?(?:[ \t]*[,.:;—–*_-]|[ \t]*$)"
+    r"|[^\n’']{3,40}[’']s?[ \t]+<documents>\b[^\n]{0,30}$|<letters>(?:,|[ \t]+from)?[ \t]+[^\n]{3,60}[ \t]+to[ \t][^\n]{3,60}$"
     r"|(?:my[ \t]+)?(?:own[ \t]+)?dear(?:est)?\b[^\n.!?]{0,40}[,:—][ \t]*$"
     r"|(?:<counts>[ \t]+<spans>s?[ \t]+(?:later|earlier|before)|(?:the[ \t]+)?<which_times>[ \t]+<times_of_day>"
     r"|later(?:[ \t]+that[ \t]+\w+)?|meanwhile)[.:*_]{0,3}[ \t]*$)")
