@@ -116,10 +116,10 @@ def test_sheet_of_the_folder_is_proposed_used_and_never_overwritten(studio, para
     edited = sheet.read_text()
     rows, _, _ = run(studio, params)
     assert sheet.read_text() == edited and all("a child in a" in row["prompt"] for row in rows)
-    sheet.write_text("Emma: {colour: turquoise}")
-    with pytest.raises(BadInput, match="'turquoise'"):
+    sheet.write_text("Emma: {colour: tartan}")
+    with pytest.raises(BadInput, match="'tartan'"):
         run(studio, params)
-    assert sheet.read_text() == "Emma: {colour: turquoise}"
+    assert sheet.read_text() == "Emma: {colour: tartan}"
 
 
 def test_folder_that_cannot_be_written_does_not_stop_a_dry_run(studio, params, tmp_path):
