@@ -79,7 +79,8 @@ def is_whole(path: Path) -> bool:
 def _is_tensor(entry: Any) -> bool:
     """Whether an entry of a header says a tensor's shape and where it lies, with room for it (two numbers a byte at most)."""
     shape, place = (entry.get("shape"), entry.get("data_offsets")) if isinstance(entry, dict) else (None, None)
-    numbers = isinstance(shape, list) and isinstance(place, list) and all(isinstance(number, int) and number >= 0 for number in (*shape, *place))
+    lists = isinstance(shape, list) and isinstance(place, list)
+    numbers = lists and all(isinstance(number, int) and number >= 0 for number in (*shape, *place))
     return numbers and len(place) == 2 and isinstance(entry.get("dtype"), str) and math.prod(shape) <= 2 * (place[1] - place[0])
 
 
