@@ -151,3 +151,9 @@ def test_long_speech_gives_a_book_no_narrator():
     said = "“I walked and I ran and I sat down, and I saw that I was late, and so I went home and slept.” " * 4
     shot = rules.describe(scenes.split(Chapter(1, "", f"Tom laughed. {said.replace('” “', ' ')}", ""))[0], everyone)
     assert "the narrator" not in shot.characters
+
+
+@pytest.mark.parametrize("word", ["Kapitel", "Chapitre", "CAPÍTULO", "Hoofdstuk", "Глава"])
+def test_chapters_of_other_languages_are_chapters(tmp_path, word):
+    book = read(tmp_path, "".join(f"\n\n{word} {n}\n\nAnna ging in den Garten.\n" for n in ("I", "II", "III")))
+    assert [c.number for c in book] == [1, 2, 3]

@@ -296,7 +296,7 @@ def _called_by_work(found: Cast, groups: list[_Group], texts: list[str], places:
                 own = not re.match(r"(?i),?\s*the\b", match[0]) or "," not in match[0]
                 told.setdefault(match[1], Counter())[name] += 2 if own else 1  # "the gardener, Mr. Gray" may be a list
     for word, title in lexicon.words("honorifics").items():
-        if title in (_OF_SURNAMES | _NOBLE) - {"sir", "lady", "lord"} and len(word) > 4:
+        if title in (_OF_SURNAMES | _NOBLE) - {"sir", "lady", "lord"} and len(word) > 4 and word.isalpha():
             for group in groups:
                 if title in group.titles:
                     told.setdefault(word, Counter())[owner[group.forms[0].text]] += 5 * sum(f.count for f in group.forms if f.title == title)

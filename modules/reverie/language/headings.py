@@ -10,7 +10,7 @@ from reverie.language import lexicon, matter, numbers
 
 _NUMBER = numbers.PATTERN
 _SEPARATED = rf"(?P<number>{_NUMBER})\s*(?:[.:)—–-]+\s*(?P<title>.*))?"
-_CHAPTER = re.compile(rf"(?:chapter|chap\.?|ch\.|part|book)\s+(?:{_SEPARATED}|(?P<number2>{_NUMBER})\s+(?P<title2>\S.*))", re.I)
+_CHAPTER = rf"(?i)(?:(?P<chapter><chapter_words>)|<part_words>)\s+(?:{_SEPARATED}|(?P<number2>{_NUMBER})\s+(?P<title2>\S.*))"
 _NUMBERED = re.compile(_SEPARATED, re.I)
 _NAMED = re.compile(r"(?P<name>prologue|epilogue|interlude|intermezzo|coda)\s*(?:[.:—–-]+\s*(?P<title>.*))?", re.I)
 _HASHES = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
@@ -156,11 +156,11 @@ def _heading(lines: list[str], i: int) -> Heading | None:
 def _named_or_numbered(bare: str, level: int):
     if match := _NAMED.fullmatch(bare):
         return None, match["title"] or "", match["name"], "named"
-    if match := _CHAPTER.fullmatch(bare):
+    if match := lexicon.pattern(_CHAPTER).fullmatch(bare):
         # "Part Two" above chapters is a division, not a chapter; it is one only where it heads the text in Markdown.
         number = numbers.parse(match["number"] or match["number2"])
         title = match["title"] or match["title2"] or ""
-        chapter = bare[:2].lower() == "ch"
+        chapter = bool(match["chapter"])
         if number is not None and chapter and (level or match["number"] or _looks_like_title(title)):
             return number, title, "", "chapter"
         return None
@@ -171,8 +171,8 @@ def _named_or_numbered(bare: str, level: int):
 
 
 def _is_division(bare: str) -> bool:
-    match = _CHAPTER.fullmatch(bare)
-    return bool(match) and bare[:2].lower() != "ch" and (bool(match["number"]) or _looks_like_title(match["title2"]))
+    match = lexicon.pattern(_CHAPTER).fullmatch(bare)
+    return bool(match) and not match["chapter"] and (bool(match["number"]) or _looks_like_title(match["title2"]))
 
 
 def _stands_alone(lines: list[str], i: int, bare: str) -> bool:
