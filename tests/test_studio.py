@@ -296,13 +296,16 @@ CHILD = """
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_run_killed_at_any_moment_carries_on_without_a_lost_or_doubled_picture(home, at_once):
     code = textwrap.dedent(CHILD.format(at_once=at_once, tests=os.path.dirname(__file__), storage=str(home.storage)))
+    kills = 0
     for lines_until_kill in (3, 17, 40, 61, None):
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for number, _ in enumerate(child.stdout):
             if number == lines_until_kill:
                 child.send_signal(signal.SIGKILL)
         code_of_exit = child.wait(timeout=60)
-        assert code_of_exit == (0 if lines_until_kill is None else -signal.SIGKILL)
+        kills += code_of_exit == -signal.SIGKILL  # the last ones may be done before
+        assert code_of_exit == 0 or code_of_exit == -signal.SIGKILL and lines_until_kill is not None
+    assert kills >= 2
     with Studio.open(home) as studio:
         jobs = studio.store.jobs.find()
         assert {job.state for job in jobs} == {"succeeded"} and len(jobs) == 40

@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reverie.engines import _cache, _plan
@@ -119,6 +119,7 @@ def test_a_budget_counts_what_is_kept():
     assert [worker.draw(name) for name in "aba"] == ["loads", "loads a", "loads b"]
 
 
+@settings(max_examples=25)  # each collects garbage again and again
 @given(
     main=st.floats(1, 12),
     own=st.sampled_from([0.0, 0.0, 4.0, 8.0]),

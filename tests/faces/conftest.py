@@ -1,6 +1,7 @@
 """The command line as people call it: another process, its own storage."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ class Cli:
         return subprocess.run([*COMMAND, *map(str, args)], env=self.env, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL)
 
     def start(self, *args):
-        return subprocess.Popen([*COMMAND, *map(str, args)], env=self.env, cwd=home.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+        heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs begin deaf to Ctrl-C
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        return subprocess.Popen([*COMMAND, *map(str, args)], env=self.env, cwd=home.ROOT, text=True, preexec_fn=heard if os.name == "posix" else None, **pipes)
 
 
 @pytest.fixture

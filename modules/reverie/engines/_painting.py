@@ -332,6 +332,8 @@ def _first_note(loaded: Loaded, pipe, task: Task, plan: _plan.Plan) -> str:
     tokens, read = _prompts.count(pipe, loaded.model.family, task.prompt)
     if task.negative and FAMILIES[loaded.model.family].guidance == "embedded":
         parts.append("this model reads no negative prompt")
+    if loaded.model.family == "sd3" and pipe.text_encoder_3 is None:
+        parts.append("without T5, so less to the letter")
     if read < tokens:
         parts.append(f"the prompt has {tokens} tokens, the model reads the first {read}")
     return "; ".join(filter(None, parts))
