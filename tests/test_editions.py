@@ -308,6 +308,18 @@ def test_a_changed_scene_makes_only_its_chapters_film_anew(tmp_path, picture, ti
     assert make(out, rows, ("animatic",)) == ([], files)
 
 
+def test_a_chapters_film_that_is_gone_is_made_again_and_a_killed_runs_piece_goes(tmp_path, picture, tiny):
+    out = tmp_path / "out"
+    rows = [row(number, 1, image=[picture(name=f"{number}")]) for number in (1, 2)]
+    make(out, rows, ("animatic",))
+    (out / "films" / "chapter_02.mp4").unlink()
+    (out / "films" / ".chapter_01.mp4.1.part").write_bytes(b"half")
+    (out / ".tale.mp4.1.part").write_bytes(b"half")
+    assert {update.text for update in make(out, rows, ("animatic",))[0]} == {"films/chapter_02.mp4"}
+    assert sorted(path.name for path in (out / "films").iterdir()) == ["chapter_01.mp4", "chapter_02.mp4"]
+    assert not list(out.glob(".*.part"))
+
+
 def test_captions_of_a_later_chapter_begin_after_the_one_before(tmp_path, picture, tiny):
     rows = [row(number, 1, image=[picture(name=f"{number}")]) for number in (1, 2)]
     clips = film_plan.clips("A", rows)

@@ -145,7 +145,7 @@ def _from_parts(model: Model, device, assets: Path, given: dict[str, Any]):
     parts: dict[str, Any] = {**_tokenizers.of(model.family, assets), **given}
     scheduler = models.home_of(model, "scheduler", assets)
     parts["scheduler"] = diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(scheduler, subfolder="scheduler", local_files_only=True)
-    parts["transformer"] = _converted(models.config_of(model, "transformer", assets)["_class_name"], model, "transformer", model.path, "", device.unet, assets)
+    parts["transformer"] = _converted(models.config_of(model, "transformer", assets)["_class_name"], model, "transformer", model.path, _inner(model.path), device.unet, assets)
     places = {part: (Path(file), prefix) for part, file, prefix in model.parts}
     if "vae" not in parts:
         parts["vae"] = _converted("AutoencoderKL", model, "vae", *places["vae"], device.vae, assets)
@@ -154,17 +154,18 @@ def _from_parts(model: Model, device, assets: Path, given: dict[str, Any]):
     return cls(**parts, **_options(cls))
 
 
+def _inner(file: Path) -> str:
+    """What stands before the names of the denoiser's tensors, in a file where it is not alone."""
+    prefix = "model.diffusion_model."
+    return prefix if any(name.startswith(prefix) for name in checkpoints.header(file)) else ""
+
+
 def _converted(kind: str, model: Model, part: str, file: Path, prefix: str, dtype, assets: Path):
     """A part of diffusers' class `kind` from a file in the original layout."""
     import diffusers
 
-    tensors = _tensors(file, prefix, dtype)
-    if not prefix:  # the denoiser: alone in its file, or beside the other parts
-        inner = {name: tensor for name, tensor in tensors.items() if name.startswith("model.diffusion_model.")}
-        tensors = inner or tensors
     home = models.home_of(model, part, assets)
-    cls = getattr(diffusers, kind)
-    return cls.from_single_file(tensors, config=str(home), subfolder=part, torch_dtype=dtype, local_files_only=True)
+    return getattr(diffusers, kind).from_single_file(_tensors(file, prefix, dtype), config=str(home), subfolder=part, torch_dtype=dtype, local_files_only=True)
 
 
 def _text_encoder(kind: str, config: dict[str, Any], file: Path, prefix: str, dtype):

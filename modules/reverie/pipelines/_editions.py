@@ -42,12 +42,14 @@ def make(
         "pdf": lambda path: _at_once(lambda: comic.build(title, rows, path)),
         "animatic": lambda path: animatic.build(title, rows, path),
     }
+    for left in [*out.glob(f".*{media.STAGED}"), *(out / FILMS).glob(f".*{media.STAGED}")]:
+        left.unlink(missing_ok=True)  # a killed run's: only one at a time works in a folder
     made = _Made(out)
     for kind in (kind for kind in build if kind in kinds):
         path = out / f"{name}{_SUFFIX[kind]}"
         digest = _digest(kind, title, rows, digests, (texts, language) if kind == "epub" else ({}, ""))
-        if kind == "animatic" and len(film_plan.chapters(rows)) > 1 and not made.has(path, digest):
-            films = yield from _chapter_films(out, title, rows, digests, made)
+        films = (yield from _chapter_films(out, title, rows, digests, made)) if kind == "animatic" else []
+        if films and not made.has(path, digest):
             animatic.join(films, path)
             made.note(path, digest)
         if not made.has(path, digest):
@@ -61,8 +63,11 @@ def make(
 
 
 def _chapter_films(out: Path, title: str, rows, digests: dict[Path, str], made: _Made) -> Iterator[Update]:
-    """A film of each chapter, of those only that changed; gives back all their paths."""
-    size, chapters, films = animatic.size_for(rows), film_plan.chapters(rows), []
+    """A film of each of several chapters, of those only that changed; gives back all their paths."""
+    chapters, films = film_plan.chapters(rows), []
+    if len(chapters) < 2:
+        return films
+    size = animatic.size_for(rows)
     for number, scenes in enumerate(chapters):
         path = out / FILMS / f"chapter_{int(scenes[0].get('chapter') or 0):02d}.mp4"
         digest = _digest("animatic", title, scenes, digests, ({}, f"{size}"))
