@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
-from reverie import additions, engines, media, models, retouch
+from reverie import additions, engines, interrupts, media, models, retouch
 from reverie import settings as settings_module
 from reverie.errors import BadInput, Cancelled, EngineFailed, ReverieError
 from reverie.store import Store
@@ -163,11 +163,11 @@ class Studio:
     def _wait(self) -> None:
         if self._dispatcher and self._dispatcher.broken:
             raise self._dispatcher.broken
-        with self._changed:
+        with interrupts.held(), self._changed:
             self._changed.wait(PROGRESS_INTERVAL_S)
 
     def notify(self) -> None:
-        with self._changed:
+        with interrupts.held(), self._changed:
             self._changed.notify_all()
 
     def cancel(self, session: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from reverie import __version__
+from reverie import __version__, interrupts
 from reverie.errors import Interrupted, ReverieError
 
 INTRO = """From words to pictures.
@@ -128,6 +128,7 @@ def run(argv: list[str]) -> int:
 
 
 def main() -> None:
+    interrupts.listen()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from reverie import media
+from reverie import interrupts, media
 from reverie.errors import StoreFailed
 from reverie.store.jobs import Jobs
 from reverie.store.library import Library
@@ -45,7 +45,7 @@ class Store:
         from sqlalchemy.exc import DatabaseError
 
         try:
-            with self._engine.begin() as db:
+            with interrupts.held(), self._engine.begin() as db:
                 yield db
         except DatabaseError as error:
             raise StoreFailed(f"The database {self.path} refused: {error.orig}.", _advice(str(error.orig))) from error
@@ -56,7 +56,7 @@ class Store:
         from sqlalchemy.exc import DatabaseError
 
         try:
-            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+            with interrupts.held(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
                 yield db
         except DatabaseError as error:
             raise StoreFailed(f"The database {self.path} refused: {error.orig}.", _advice(str(error.orig))) from error
