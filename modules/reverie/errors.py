@@ -9,7 +9,12 @@
     │   ├── WorkerDied           the worker process ended (crash, kill)
     │   └── Cancelled            somebody cancelled the job
     ├── StoreFailed     (1)      the database or the disk refused (full disk, locked, damaged)
-    │   └── Busy                 another run holds this output folder or storage
+    │   ├── Busy                 another run holds this output folder or storage
+    │   └── DiskFull             there is no room for what was to be written; says how much is missing
+    ├── FetchFailed     (1)      a download could not be made: dead link, cut off for good, wrong bytes, an error page
+    │   └── TokenNeeded          the source wants a login, or this login has no right to it
+    ├── HostFailed      (1)      a WebUI could not be installed, started or reached
+    │   └── TunnelFailed         no way from outside could be opened
     ├── Unanswered      (1)      a language model cannot be asked: its server is down, slow, without that model
     │   └── BadAnswer            it answered, but not what was asked for
     └── NotFound        (2)      an id, a file or a name that does not exist
@@ -64,6 +69,26 @@ class StoreFailed(ReverieError):
 
 
 class Busy(StoreFailed):
+    pass
+
+
+class DiskFull(StoreFailed):
+    pass
+
+
+class FetchFailed(ReverieError):
+    pass
+
+
+class TokenNeeded(FetchFailed):
+    pass
+
+
+class HostFailed(ReverieError):
+    pass
+
+
+class TunnelFailed(HostFailed):
     pass
 
 
