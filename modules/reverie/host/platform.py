@@ -12,15 +12,26 @@ from typing import Any, Callable, Mapping
 
 @dataclass(frozen=True)
 class Platform:
-    """One place to run on, with what is used of its row: `root` is where the project may be written, `python` "running"
-    where packages go into the Python that is there, else "venv", `url` the address of port $PORT as seen from outside
-    ("" if there is none)."""
+    """One place to run on, as its row says.
+
+    `root` is where the project may be written, `persistent` a folder that outlives the session ("" if there is none), `disk_gb` the
+    quota of `root` and `session_h` the hours after which a run is ended (0: no known limit). `python` is "running" where packages
+    go into the Python that is there, else "venv". `secrets` names the platform's own store of secrets ("": none), `gpu` what card it
+    usually gives. `url` is the address of port $PORT as seen from outside ("": none); with `public_ui` False the rules forbid
+    public web interfaces, and `policy` says so.
+    """
 
     id: str
     name: str
     root: str
+    persistent: str = ""
+    disk_gb: float = 0
+    session_h: float = 0
+    gpu: str = ""
     python: str = "venv"
+    secrets: str = ""
     url: str = ""
+    public_ui: bool = True
     policy: str = ""
     notes: str = ""
 
