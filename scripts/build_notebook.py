@@ -12,32 +12,71 @@ from pathlib import Path
 PLACE = Path(__file__).resolve().parents[1] / "notebook" / "Reverie.ipynb"
 
 SETUP = '''#@title 1 Setup
-import io, os, pathlib, shutil, subprocess, sys, tempfile, urllib.request, zipfile
+import hashlib, os, pathlib, re, shutil, subprocess, sys, tempfile, urllib.request, zipfile
 
-def _project(source, here=pathlib.Path.cwd(), mark="modules/reverie/__init__.py"):
-    """The folder of SD-Reverie: where it is already, else fetched from `source` (zip, URL of a zip, folder, git address)."""
-    places = [os.environ.get("REVERIE_ROOT"), source, here, *here.parents, here / "sd-reverie", pathlib.Path.home() / "sd-reverie"]
-    for place in places:
-        if place and (pathlib.Path(place).expanduser() / mark).is_file():
-            return pathlib.Path(place).expanduser().resolve()
-    if not source:
-        sys.exit("SD-Reverie is not here. Say where it is, and run this cell again: os.environ['REVERIE_SOURCE'] = a zip file, "
-                 "the URL of a zip, a folder or a git address.")
-    free = next(p for p in (here, pathlib.Path.home(), pathlib.Path(tempfile.gettempdir())) if os.access(p, os.W_OK))
-    with tempfile.TemporaryDirectory(dir=free) as work:
+_MARK = "modules/reverie/__init__.py"
+
+def _ways(source):
+    """The addresses to try for one source: of a repository on GitHub the release's package first, its files without git last."""
+    hub = re.fullmatch("https://github\\.com/[^/]+/[^/]+?(\\.git)?/?", source)
+    base = source.rstrip("/").removesuffix(".git")
+    return [base + "/releases/latest/download/sd-reverie.zip", source, base + "/archive/HEAD.zip"] if hub else [source]
+
+def _fetch(address, work):
+    """What lies at `address` (a zip, the URL of one, a git address) into the folder `work`; #sha256=... at its end is checked."""
+    address, _, wanted = address.partition("#sha256=")
+    if not address.split("?")[0].endswith(".zip"):
+        env = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+        git = ["git", "clone", "-q", "--depth", "1", "--", address, os.path.join(work, "clone")]
+        done = subprocess.run(git, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
+        if done.returncode:
+            raise OSError((done.stderr.strip().splitlines() or ["git failed"])[-1])
+        return
+    package = pathlib.Path(address).expanduser()
+    if "://" in address:
+        package = pathlib.Path(work, "package")
+        with urllib.request.urlopen(address, timeout=60) as answer, open(package, "wb") as out:
+            shutil.copyfileobj(answer, out, 1 << 20)
+    if wanted and hashlib.sha256(package.read_bytes()).hexdigest() != wanted.lower():
+        raise ValueError("its checksum is not the one given")
+    zipfile.ZipFile(package).extractall(work)
+
+def _place():
+    """The first folder that can be written: here, home, the one for temporary files."""
+    for place in (pathlib.Path.cwd(), pathlib.Path.home(), pathlib.Path(tempfile.gettempdir())):
         try:
-            if source.split("?")[0].endswith(".zip"):
-                data = urllib.request.urlopen(source, timeout=120).read() if "://" in source else pathlib.Path(source).expanduser().read_bytes()
-                zipfile.ZipFile(io.BytesIO(data)).extractall(work)
-            else:
-                subprocess.run(["git", "clone", "-q", "--depth", "1", source, work + "/sd-reverie"], check=True, timeout=600)
-            shutil.move(next(pathlib.Path(work).rglob(mark)).parents[2], free / "sd-reverie")
-        except (OSError, ValueError, zipfile.BadZipFile, subprocess.SubprocessError, StopIteration) as error:
-            sys.exit(f"SD-Reverie could not be fetched from {source}: {error or 'it is not in there'}. Check REVERIE_SOURCE.")
-    return free / "sd-reverie"
+            tempfile.TemporaryFile(dir=place).close()
+            return place
+        except OSError:
+            pass
+    sys.exit("No folder here can be written, and SD-Reverie needs one. Start the notebook in a folder of your own.")
 
-_root = _project(globals().get("REVERIE_SOURCE") or os.environ.get("REVERIE_SOURCE"))
-sys.path[:0] = [str(_root / "modules"), str(_root / "scripts")]
+def _project(sources):
+    """The folder of SD-Reverie: where it is already, else fetched from the first source that has it."""
+    here, home = pathlib.Path.cwd(), pathlib.Path.home()
+    for place in (os.environ.get("REVERIE_ROOT"), *sources, here, *here.parents, here / "sd-reverie", home / "sd-reverie"):
+        if place and (pathlib.Path(place).expanduser() / _MARK).is_file():
+            return pathlib.Path(place).expanduser().resolve()
+    if not sources:
+        sys.exit("SD-Reverie is not here. Say where it is, and run this cell again: REVERIE_SOURCE = 'a zip, its URL, a folder or a git address'")
+    target, wrong = _place() / "sd-reverie", []
+    for address in [way for source in sources for way in _ways(source)]:
+        try:
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".reverie-") as work:
+                _fetch(address, work)
+                os.rename(next(pathlib.Path(work).rglob(_MARK)).parents[2], target)
+            return target
+        except StopIteration:
+            wrong.append(address + ": it is not in there")
+        except (OSError, ValueError, zipfile.BadZipFile, subprocess.SubprocessError) as error:
+            if (target / _MARK).is_file():  # another kernel was quicker
+                return target
+            wrong.append(f"{address}: {'move ' + str(target) + ' away, it is something else' if target.exists() else error}")
+    sys.exit(f"SD-Reverie could not be fetched. {'; '.join(wrong)}. Mend REVERIE_SOURCE and run this cell again.")
+
+_given = globals().get("REVERIE_SOURCE") or os.environ.get("REVERIE_SOURCE") or ""  # several: commas between, tried in turn
+_root = _project([source.strip() for source in _given.split(",") if source.strip()])
+sys.path[:0] = [path for path in (str(_root / "modules"), str(_root / "scripts")) if path not in sys.path]
 import setup
 setup.notebook()'''
 

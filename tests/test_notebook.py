@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
-import zipfile
 from pathlib import Path
 
 import nbformat
@@ -57,87 +53,6 @@ def test_five_code_cells_with_titles_and_nothing_else():
 def test_cells_after_the_first_are_a_few_lines_that_call_scripts():
     for source in build_notebook.CELLS[1:]:
         assert all(line.startswith("setup.load(") for line in source.split("\n")[1:]) and source.count("\n") <= 3
-
-
-# ------------------------------------------------------------------------------------------- cell 1 on an empty machine
-
-
-@pytest.fixture
-def package(tmp_path) -> Path:
-    """Something that cell 1 takes for the project: it says where it was set up."""
-    root = tmp_path / "origin" / "sd-reverie-1.0"
-    for name, text in {"modules/reverie/__init__.py": "", "scripts/setup.py": "def notebook(): print('set up in', __file__)\n"}.items():
-        (root / name).parent.mkdir(parents=True)
-        (root / name).write_text(text)
-    return root
-
-
-def first_cell(folder: Path, **env: str) -> subprocess.CompletedProcess:
-    """Cell 1 alone, in an empty folder, without anything of the project on the path."""
-    folder.mkdir(exist_ok=True)
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("REVERIE", "PYTHONPATH", "GIT_"))}
-    env = {**bare, "HOME": str(folder), "USERPROFILE": str(folder), "NO_PROXY": "127.0.0.1", **env}
-    return subprocess.run([sys.executable, "-I", "-c", build_notebook.SETUP], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
-
-
-def zipped(package: Path, target: Path) -> Path:
-    with zipfile.ZipFile(target, "w") as archive:
-        for path in package.rglob("*.py"):
-            archive.write(path, path.relative_to(package.parent))
-    return target
-
-
-def test_without_a_source_one_sentence_says_what_to_give(tmp_path):
-    done = first_cell(tmp_path / "empty")
-    assert done.returncode == 1 and "REVERIE_SOURCE" in done.stderr and done.stderr.count("\n") == 1
-
-
-def test_a_folder_is_used_where_it_is(tmp_path, package):
-    assert str(package / "scripts") in first_cell(tmp_path / "empty", REVERIE_SOURCE=str(package)).stdout
-    assert str(package / "scripts") in first_cell(tmp_path / "empty", REVERIE_ROOT=str(package)).stdout
-
-
-def test_a_checkout_above_is_found(package):
-    assert str(package / "scripts") in first_cell(package / "notebook").stdout
-
-
-def test_a_zip_is_extracted_once_and_found_again(tmp_path, package):
-    archive = zipped(package, tmp_path / "release.zip")
-    done = first_cell(tmp_path / "empty", REVERIE_SOURCE=str(archive))
-    assert str(tmp_path / "empty" / "sd-reverie" / "scripts") in done.stdout, done.stderr
-    archive.unlink()
-    assert first_cell(tmp_path / "empty").returncode == 0
-
-
-def test_a_git_address_is_cloned(tmp_path, package):
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
-        subprocess.run([*git, *command], cwd=package, check=True, timeout=60)
-    done = first_cell(tmp_path / "empty", REVERIE_SOURCE=f"file://{package}")
-    assert str(tmp_path / "empty" / "sd-reverie" / "scripts") in done.stdout, done.stderr
-
-
-@pytest.fixture
-def address(tmp_path):
-    """A loopback web server of tmp_path."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_a_zip_is_fetched_from_its_address(tmp_path, package, address):
-    zipped(package, tmp_path / "release.zip")
-    done = first_cell(tmp_path / "empty", REVERIE_SOURCE=f"{address}/release.zip")
-    assert "set up in" in done.stdout, done.stderr
-
-
-def test_a_page_instead_of_a_zip_and_a_missing_one_are_one_sentence(tmp_path, address):
-    (tmp_path / "page.zip").write_text("<html>no</html>")
-    for name in ("page.zip", "none.zip"):
-        done = first_cell(tmp_path / "empty", REVERIE_SOURCE=f"{address}/{name}")
-        assert done.returncode == 1 and "could not be fetched" in done.stderr and done.stderr.count("\n") == 1
 
 
 # ------------------------------------------------------------------------------------------------- what cells are given
