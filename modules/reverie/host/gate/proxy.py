@@ -21,6 +21,7 @@ OURS = "/.reverie/"
 MOST_FORM = 8192  # bytes of a login form
 MOST_MESSAGE = 512 * 2**20  # bytes of one WebSocket message; it is held in memory whole
 CONNECT_S, CLOSE_S = 10, 5
+NO_CODES = {1005, 1006, 1015}  # what a closing without a code is called; they are never sent
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "MKCOL", "COPY", "MOVE"}
 
 
@@ -197,20 +198,34 @@ class Proxy:
             await outer.prepare(request)
             self._sockets.add(outer)
             ending.callback(self._sockets.discard, outer)
-            pumps = [asyncio.ensure_future(_pump(outer, inner)), asyncio.ensure_future(_pump(inner, outer))]
-            try:
-                await asyncio.wait(pumps)
-            finally:
-                for pump in pumps:
-                    pump.cancel()
+            await _both_ways(outer, inner)
         return outer
 
     async def _close_sockets(self, app) -> None:
         await asyncio.gather(*(socket.close(code=1001) for socket in list(self._sockets)), return_exceptions=True)
 
 
-async def _pump(source: web.WebSocketResponse | ClientWebSocketResponse, target: web.WebSocketResponse | ClientWebSocketResponse) -> None:
-    """Messages from one side to the other, and how it closed. Pings go through: each side learns whether the far one lives."""
+Socket = web.WebSocketResponse | ClientWebSocketResponse
+
+
+async def _both_ways(outer: Socket, inner: Socket) -> None:
+    """Messages from each side to the other until one ends; then the other is closed with the same code."""
+    pumps = {asyncio.ensure_future(_pump(outer, inner)): inner, asyncio.ensure_future(_pump(inner, outer)): outer}
+    try:
+        done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+    first = done.pop()
+    code, reason = first.result()
+    other = pumps[first]
+    await other.close(code=code, message=reason)
+    await (outer if other is inner else inner).close(code=code, message=reason)
+
+
+async def _pump(source: Socket, target: Socket) -> tuple[int, bytes]:
+    """Messages from one side to the other; how it was closed. Pings go through: each side learns whether the far one lives."""
     with contextlib.suppress(ConnectionError, ClientError):
         while True:
             message = await source.receive()
@@ -222,13 +237,12 @@ async def _pump(source: web.WebSocketResponse | ClientWebSocketResponse, target:
                 await target.ping(message.data)
             elif message.type is WSMsgType.PONG:
                 await target.pong(message.data)
+            elif message.type is WSMsgType.CLOSE:
+                told = message.data and message.data not in NO_CODES
+                return (message.data, (message.extra or "").encode()[:120]) if told else (1000, b"")
             else:
                 break
-        code, reason = (message.data, message.extra) if message.type is WSMsgType.CLOSE else (source.close_code, "")
-        code = code if code and code not in (1005, 1006, 1015) else 1000 if message.type is WSMsgType.CLOSE else 1001
-        reason = (reason or "").encode()[:120] if isinstance(reason, str) else reason
-        await target.close(code=code, message=reason)
-        await source.close(code=code)
+    return 1001, b""
 
 
 async def serve(proxy: Proxy, port: int, ready, ended: asyncio.Event) -> None:
