@@ -47,7 +47,8 @@ def test_a_missing_model_of_the_catalogue_says_from_where_to_where(house):
     with pytest.raises(ModelMissing) as caught:
         models.find("sd15", house)
     said = str(caught.value)
-    assert "https://huggingface.co/" in said and str(house.models / "checkpoints") in said and "4.3 GB" in said
+    assert "Run: reverie fetch sd15, or download https://huggingface.co/" in said
+    assert str(house.models / "checkpoints") in said and "4.3 GB" in said
 
 
 def test_an_unknown_name_says_which_models_are_here(house):
@@ -200,7 +201,7 @@ def test_advice_names_real_models_that_are_not_here_and_why(house):
 
 @pytest.mark.parametrize("vram", [0, 4, 8, 16, 48])
 def test_a_refiner_which_draws_nothing_alone_is_not_advised(monkeypatch, house, vram):
-    monkeypatch.setattr(models, "_vram_gb", lambda: vram)
+    monkeypatch.setattr(models, "vram_gb", lambda: vram)
     monkeypatch.setattr(models, "all", lambda settings: [models.Model(id="r", title="r", family="sdxl-refiner", vram_gb=2, ram_gb=1)])
     assert models.advise(house) == []
 

@@ -96,7 +96,7 @@ def find(kind: str, name: str, settings) -> Path:
     if path is None and name in rows(kind):
         row = rows(kind)[name]
         raise ModelMissing(
-            f"{title} '{name}' ({row['title']}) is not here.", f"Download {row['url']} as {folder / name}.safetensors."
+            f"{title} '{name}' ({row['title']}) is not here.", f"Run: reverie fetch {name}, or download {row['url']} as {folder / name}.safetensors."
         )
     if path is None:
         here = ", ".join(names(kind, settings)) or "none yet"

@@ -152,7 +152,7 @@ def home_of(model: Model, part: str, assets: Path) -> Path:
 def advise(settings=None) -> list[Model]:
     """Real models that this machine can carry and that are not here yet, best first; `note` says why."""
     settings = settings or settings_module.load()
-    vram, ram = _vram_gb(), _ram_gb()
+    vram, ram = vram_gb(), _ram_gb()
     on_card = vram >= 3.5
     have, need = (vram, lambda m: m.vram_gb) if on_card else (ram, lambda m: m.ram_gb)
     fitting = [m for m in all(settings) if not m.here and m.family not in _NO_ADVICE and need(m) <= have * 1.05]
@@ -163,12 +163,12 @@ def advise(settings=None) -> list[Model]:
 
 
 def fetch_sentence(model: Model, settings, kind: str = "diffusers") -> str:
-    """What to do to have the model: which file from where into which folder; `kind` is the one for whole folders."""
-    parts = []
+    """What to do to have the model: the command, or which file from where into which folder; `kind` is the one for whole folders."""
+    parts = [f"Run: reverie fetch {model.id}"] if (model.url or model.repo) and not model.bundled else []
     if model.url:
         size = f" ({model.size / 1e9:.1f} GB)" if model.size else ""
         whole = not FAMILIES[model.family].flow if model.family in FAMILIES else True
-        parts.append(f"Download {model.url}{size} into {settings.models / CHECKPOINTS[0 if whole else 1]}")
+        parts.append(f"{'or download' if parts else 'Download'} {model.url}{size} into {settings.models / CHECKPOINTS[0 if whole else 1]}")
     if model.repo:
         folder = settings.models / kind / model.repo.split("/")[-1]
         size = f" ({model.size / 1e9:.1f} GB)" if model.size and not model.url else ""
@@ -331,7 +331,9 @@ def _whole(model: Model, settings) -> Model:
         way = "into" if target == folder else "as"
         broken = [file.name for file in _beside(settings) if not checkpoints.is_whole(file)]
         but = f" ({', '.join(broken)} there cannot be read)" if broken else ""
-        raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it{but}.", f"Download {url} {way} {target}.")
+        link = f"{'vae' if part == 'vae' else 'text_encoder'}:{url}" + (f"[{target.name}]" if target != folder else "")
+        advice = f"Run: reverie fetch '{link}', or download it {way} {target}."
+        raise ModelMissing(f"'{model.id}' has no {what} in it, and there is none beside it{but}.", advice)
     return model
 
 
@@ -341,7 +343,7 @@ def _ram_gb() -> float:
     return psutil.virtual_memory().total / 2**30
 
 
-def _vram_gb() -> float:
+def vram_gb() -> float:
     """Memory of the largest NVIDIA card in GiB, 0 without one. Asks the driver's tool, so that torch is not loaded."""
     tool = shutil.which("nvidia-smi")
     if not tool:

@@ -191,7 +191,7 @@ def test_nothing_drawn_yet_is_said_without_loading_a_clip(tmp_path):
 
 def test_a_missing_clip_is_told_before_anything_is_drawn_with_where_to_get_it(tmp_path):
     params = told_story(tmp_path)
-    with open_studio(tmp_path / "storage") as studio, pytest.raises(ModelMissing, match=r"family sd15\. Download https://\S+ .* into .*models/clip/"):
+    with open_studio(tmp_path / "storage") as studio, pytest.raises(ModelMissing, match=r"family sd15\. Run: reverie fetch clip-vit-large-patch14, or download https://\S+ .* into .*models/clip/"):
         list(illustrate.run(studio, params.model_copy(update={"model": "sd15", "dry_run": True})))
 
 
