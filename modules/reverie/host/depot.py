@@ -1,0 +1,475 @@
+"""The depot: every model's bytes once, under the name of their SHA-256, and links to them wherever they are wanted.
+
+    storage/blobs/ab/<sha256>                 the bytes
+    storage/blobs/ab/<sha256>.kept.json       what is known of them (kind, name, address, what the source says), so that
+                                              a lost manifest can be told again
+    storage/blobs/ab/<sha256>.beside/NAME     what belongs beside the model: `.civitai.info`, `.preview.png`, …
+    storage/depot.sqlite3                     what is kept, and which links are ours
+
+What belongs beside a model is copied to each view, never linked: WebUIs write into those files (A1111 keeps the user's notes in
+`<stem>.json` and replaces `<stem>.preview.png`), and through a link they would write into everybody's.
+
+Order of steps: bytes, then what is known of them, then the manifest; the manifest's row of a link, then the link. Whoever is
+killed in between leaves a blob that the next `keep` finds, or a row without a link, which is no link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping
+
+from reverie import media
+from reverie.errors import BadInput, NotFound, StoreFailed
+from reverie.host import digests, linking
+from reverie.host.manifest import Manifest
+from reverie.host.resources import FOLDERS
+
+KEPT, BESIDE = ".kept.json", ".beside"
+MOST_BESIDE_BYTES = 64 << 20
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One name under which bytes are kept. `path` is the blob."""
+
+    sha256: str
+    size: int
+    kind: str
+    name: str
+    path: Path
+    url: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    kept_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class LinkRow:
+    """A link that we made. `way` is symlink, hardlink or copy; `run` the id of the dedup that put it where a file had been."""
+
+    path: Path
+    sha256: str
+    way: str
+    view: str
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that was done, or would be: to which file, what, and how many bytes that gives back."""
+
+    path: Path
+    what: str
+    bytes: int = 0
+    sha256: str = ""
+
+
+@dataclass
+class Report:
+    """What was done. `freed_bytes` is what the disk really has more: a file with other hard links gives nothing back."""
+
+    action: str
+    dry_run: bool = False
+    run: str = ""  # undo takes this
+    changes: list[Change] = field(default_factory=list)
+    skipped: list[tuple[Path, str]] = field(default_factory=list)  # and why
+    freed_bytes: int = 0
+    read_bytes: int = 0
+    seconds: float = 0.0
+
+
+class Depot:
+    def __init__(self, storage: Path):
+        self.storage = Path(os.path.abspath(storage))
+        self.blobs = self.storage / "blobs"
+        media.folder(self.storage)
+        self.manifest = Manifest(self.storage / "depot.sqlite3")
+        if self.manifest.is_new:
+            self._tell_again()
+
+    def close(self) -> None:
+        self.manifest.close()
+
+    def __enter__(self) -> Depot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---------------------------------------------------------------------------------------------------- what is kept
+
+    def blob(self, sha256: str) -> Path:
+        """Where these bytes are or would be. BadInput if that is no SHA-256."""
+        if not _HEX.fullmatch(sha256):
+            raise BadInput(f"'{sha256}' is not a SHA-256 (64 letters 0-9 and a-f).", "Use the one that `reverie storage show --json` gives.")
+        return self.blobs / sha256[:2] / sha256
+
+    def has(self, sha256: str) -> bool:
+        return bool(sha256) and self.blob(sha256).is_file()
+
+    def keep(
+        self, staged: Path, sha256: str, *, kind: str, name: str, url: str = "", about: dict[str, Any] | None = None,
+        sidecars: Mapping[str, bytes | Path] | None = None,
+    ) -> Path:
+        """Move the finished file `staged`, whose SHA-256 was checked, into the depot; the blob. Doing it again changes nothing.
+
+        `sha256` may be "", then it is found out here. `sidecars` belong beside the model: the end of the name after the
+        stem (".civitai.info", ".preview.png") → the bytes, or a file with them. NotFound, DiskFull, StoreFailed.
+        """
+        sha256 = sha256.lower() or digests.sha256_of(staged)
+        blob = self.blob(sha256)
+        with media.writing(blob):
+            self._take_in(staged, blob)
+            for end, content in (sidecars or {}).items():
+                self._put_beside(blob, end, content)
+            kept = {"kind": kind, "name": name, "url": url, "about": about or {}, "kept_at": time.time()}
+            self.note(blob, kept)
+        return blob
+
+    def _take_in(self, staged: Path, blob: Path) -> None:
+        if not staged.is_file():
+            if not blob.is_file():
+                raise NotFound(f"{staged} is not there, so it cannot be kept.", "Fetch it again.")
+            return
+        if blob.is_file() and self._is_sound(blob):
+            if not os.path.samefile(staged, blob):
+                staged.unlink()
+            return
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        with open(staged, "rb+") as file:
+            os.fsync(file.fileno())
+        linking.move(staged, self.clear_unsound(sha256=blob.name))
+        linking.sync_folder(blob.parent)
+
+    def clear_unsound(self, sha256: str) -> Path:
+        """The blob's place, free. What somebody wrote there through a link goes into the bin: it is no longer what the name says."""
+        blob = self.blob(sha256)
+        if os.path.lexists(blob):
+            from reverie.host.bin import Bin
+
+            Bin(self.storage).put([blob], "its bytes were no longer those of its name when the right ones came")
+        return blob
+
+    def _is_sound(self, blob: Path) -> bool:
+        """Whether the blob's bytes are those of its name; hashed only when its size or time are not as noted."""
+        return self.hash_of(blob) == blob.name
+
+    def hash_of(self, path: Path, on_bytes: Callable[[int], None] = lambda count: None, cancelled: Callable[[], bool] = lambda: False) -> str:
+        """SHA-256 of a file; remembered, so that nothing is read twice while size, time and inode stay. "" if cancelled."""
+        stat = os.stat(path)
+        if known := self.known_hash(path, stat):
+            return known
+        sha256 = digests.sha256_of(path, on_bytes, cancelled)
+        if sha256 and time.time_ns() - stat.st_mtime_ns > 2 * 10**9:  # a file just written may change within the same tick of its clock
+            self.remember_all([(path, stat, sha256)])
+        return sha256
+
+    def known_hash(self, path: Path, stat: os.stat_result) -> str:
+        """The remembered SHA-256 of a file that is still as `stat` says; "" if it is not known."""
+        size, mtime_ns, inode = digests.stamp(stat)
+        where = "WHERE path=? AND size=? AND mtime_ns=? AND inode=?"
+        rows = self.manifest.rows(f"SELECT sha256 FROM hashes {where}", (self._key(path), size, mtime_ns, str(inode)))
+        return rows[0]["sha256"] if rows else ""
+
+    def remember_all(self, known: list[tuple[Path, os.stat_result, str]]) -> None:
+        rows = [(self._key(path), *digests.stamp(stat)[:2], str(stat.st_ino), sha256) for path, stat, sha256 in known]
+        with self.manifest.change() as db:
+            db.executemany("INSERT OR REPLACE INTO hashes VALUES (?,?,?,?,?)", rows)
+
+    def _put_beside(self, blob: Path, end: str, content: bytes | Path) -> None:
+        if not re.fullmatch(r"\.[\w.-]{1,40}", end):
+            raise BadInput(f"'{end}' is not how a file's name ends.", "Give something like .civitai.info or .preview.png.")
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        if len(data) > MOST_BESIDE_BYTES:
+            raise BadInput(f"What belongs beside {blob.name[:12]} has {len(data) / 1e6:.0f} MB.", "Only notes and previews belong there.")
+        media.write_bytes(blob.with_name(blob.name + BESIDE) / f"model{end}", data)
+
+    def note(self, blob: Path, kept: dict[str, Any]) -> None:
+        """Write down what is known: first beside the blob, then in the manifest. The newest says what a name's address is."""
+        place, size = blob.with_name(blob.name + KEPT), blob.stat().st_size
+        known = [old for old in _read_kept(place) if (old["kind"], old["name"]) != (kept["kind"], kept["name"])]
+        media.write_text(place, json.dumps([*known, kept], indent=1, default=str))
+        self.remember_all([(blob, blob.stat(), blob.name)])
+        with self.manifest.change() as db:
+            self._row_of(db, blob.name, size, kept)
+
+    def _row_of(self, db, sha256: str, size: int, kept: dict[str, Any]) -> None:
+        about = json.dumps(kept["about"], default=str)
+        db.execute("INSERT OR REPLACE INTO kept VALUES (?,?,?,?,?,?,?)", (sha256, kept["kind"], kept["name"], size, kept["url"], about, kept["kept_at"]))
+
+    def find(self, url: str = "", sha256: str = "", kind: str = "", name: str = "") -> list[Kept]:
+        """What is kept and fits all that is given, the newest first; everything without any."""
+        wanted = {"url": url, "sha256": sha256.lower(), "kind": kind, "name": name}
+        given = {key: value for key, value in wanted.items() if value}
+        where = f"WHERE {' AND '.join(f'{key}=?' for key in given)}" if given else ""
+        rows = self.manifest.rows(f"SELECT * FROM kept {where} ORDER BY kept_at DESC, name", tuple(given.values()))
+        return [self._kept(row) for row in rows if self.has(row["sha256"])]
+
+    def _kept(self, row) -> Kept:
+        about = json.loads(row["about"])
+        return Kept(row["sha256"], row["size"], row["kind"], row["name"], self.blob(row["sha256"]), row["url"], about, row["kept_at"])
+
+    # ---------------------------------------------------------------------------------------------------------- links
+
+    def expose(self, sha256: str, at: Path, view: str) -> str:
+        """Let the bytes be seen at `at`, for `view` (a WebUI's id, or "models" for our own); the way: symlink, hardlink or copy,
+        "there" where it is seen already.
+
+        A file with the same bytes becomes a link (`undo` makes it a file again). BadInput where something else is. What
+        belongs beside the model is copied there too, where nothing has that name.
+        """
+        at, blob = Path(os.path.abspath(at)), self.blob(sha256)
+        if not blob.is_file():
+            raise NotFound(f"The bytes for {at.name} (SHA-256 {sha256[:12]}…) are not in the depot.", "Fetch them again.")
+        with media.writing(at):
+            at.parent.mkdir(parents=True, exist_ok=True)
+            way = self._link(blob, at, view)
+            self._expose_beside(blob, at)
+        return way
+
+    def _link(self, blob: Path, at: Path, view: str) -> str:
+        stat, row = linking.lstat(at), self._link_row(at)
+        if stat is None:
+            return self._place(blob, at, view, linking.make)
+        if row is not None and self.is_ours(row):
+            if row["sha256"] == blob.name and at.exists():
+                return "there"
+            return self._place(blob, at, view, linking.replace)
+        if at.exists() and os.path.samefile(at, blob):
+            return "there"
+        if linking.is_regular(stat) and stat.st_size == blob.stat().st_size and self.hash_of(at) == blob.name:
+            from reverie.host.bin import new_id
+
+            if digests.is_open_for_writing(at) or (now := linking.lstat(at)) is None or digests.stamp(now) != digests.stamp(stat):
+                return "there"  # the same bytes, but somebody is at it
+            return self._place(blob, at, view, linking.replace, run=new_id(), was=stat)
+        raise BadInput(f"There is something else at {at} already.", "Move it away or give it another name, then do this again.")
+
+    def _place(self, blob: Path, at: Path, view: str, put: Callable, run: str = "", was: os.stat_result | None = None) -> str:
+        """Make the link by the first way that this file system has; its row comes first."""
+        refused: OSError | None = None
+        for way in linking.WAYS:
+            if way == "copy" and run:  # a copy in place of the same bytes gives nothing back
+                self.drop_link_row(at)
+                return "there"
+            try:
+                if way == "copy":
+                    self._place_copy(blob, at, view, replace=put is linking.replace)
+                else:
+                    self.write_link_row(at, blob.name, way, view, linking.lstat(blob) if way == "hardlink" else None, run, was)
+                    put(way, blob, at, self.storage)
+                return way
+            except FileExistsError:
+                raise BadInput(f"Somebody put something at {at} at this moment.", "Look at it, then do this again.") from None
+            except (OSError, NotImplementedError) as error:
+                refused = error if isinstance(error, OSError) else OSError(str(error))
+        self.drop_link_row(at)
+        raise StoreFailed(f"{at} cannot be made ({refused.strerror}).", "Check who may write to that folder.") from refused
+
+    def _place_copy(self, blob: Path, at: Path, view: str, replace: bool) -> None:
+        """The copy is made first and gets its name last: its row says which file it is, so that later ones are not taken for it."""
+        part = linking.staging(at)
+        try:
+            linking.copy(blob, part)
+            self.write_link_row(at, blob.name, "copy", view, linking.lstat(part))
+            os.replace(part, at) if replace else linking.publish(part, at)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def write_link_row(self, at: Path, sha256: str, way: str, view: str, file: os.stat_result | None, run: str = "", was: os.stat_result | None = None) -> None:
+        with self.manifest.change() as db:
+            db.execute(*self.link_statement(at, sha256, way, view, file, run, was))
+            if not self.blob(sha256).is_file():  # in here no garbage is collected, so what is there now stays
+                raise NotFound(f"The bytes for {at.name} went away at this moment.", "Do it again.")
+
+    def link_statement(self, at, sha256, way, view, file=None, run="", was=None) -> tuple[str, tuple]:
+        known = linking.identity(file) if file else ""
+        stamp = f"{file.st_size}:{file.st_mtime_ns}" if file else ""
+        mode, mtime_ns = (was.st_mode & 0o7777, was.st_mtime_ns) if was else (0, 0)
+        return "INSERT OR REPLACE INTO links VALUES (?,?,?,?,?,?,?,?,?,?)", (self._key(at), sha256, way, view, known, stamp, time.time(), run, mode, mtime_ns)
+
+    def drop_link_row(self, at: Path) -> None:
+        with self.manifest.change() as db:
+            db.execute("DELETE FROM links WHERE path=?", (self._key(at),))
+
+    def _link_row(self, at: Path):
+        return next(iter(self.manifest.rows("SELECT * FROM links WHERE path=?", (self._key(at),))), None)
+
+    def is_ours(self, row) -> bool:
+        """Whether what is at the row's place now is what we made, and not what somebody put there since."""
+        at, blob = self._path(row["path"]), self.blob(row["sha256"])
+        stat = linking.lstat(at)
+        if stat is None:
+            return False
+        if row["way"] == "symlink":
+            said = linking.points_to(at)
+            return bool(said) and os.path.realpath(os.path.dirname(said)) == os.path.realpath(blob.parent) and os.path.basename(said) == blob.name
+        if not linking.is_regular(stat) or linking.identity(stat) != row["identity"]:
+            return False
+        return row["way"] == "hardlink" or f"{stat.st_size}:{stat.st_mtime_ns}" == row["stamp"]
+
+    def withdraw(self, at: Path) -> bool:
+        """Take our link away; False, and nothing is touched, where there is none of ours. The bytes stay in the depot."""
+        at = Path(os.path.abspath(at))
+        row = self._link_row(at)
+        if row is None:
+            return False
+        ours = self.is_ours(row)
+        if ours:
+            with media.writing(at):
+                at.unlink(missing_ok=True)
+                self._withdraw_beside(self.blob(row["sha256"]), at)
+        self.drop_link_row(at)
+        return ours
+
+    def links(self, view: str = "") -> list[LinkRow]:
+        """The links that we made and that are still ours, of one view or of all."""
+        rows = self.manifest.rows("SELECT * FROM links" + (" WHERE view=?" if view else "") + " ORDER BY path", (view,) if view else ())
+        return [LinkRow(self._path(row["path"]), row["sha256"], row["way"], row["view"], row["run"]) for row in rows if self.is_ours(row)]
+
+    # ------------------------------------------------------------------------------------------- what belongs beside
+
+    def _beside(self, blob: Path, at: Path) -> Iterator[tuple[Path, Path]]:
+        """(what is kept, its place beside the model at `at`)"""
+        folder = blob.with_name(blob.name + BESIDE)
+        for kept in sorted(folder.glob("model.*")) if folder.is_dir() else ():
+            yield kept, at.with_name(at.stem + kept.name.removeprefix("model"))
+
+    def _expose_beside(self, blob: Path, at: Path) -> None:
+        for kept, place in self._beside(blob, at):
+            if not os.path.lexists(place):
+                part = linking.staging(place)
+                try:
+                    part.write_bytes(kept.read_bytes())
+                    with contextlib.suppress(FileExistsError):
+                        linking.publish(part, place)
+                finally:
+                    part.unlink(missing_ok=True)
+
+    def _withdraw_beside(self, blob: Path, at: Path) -> None:
+        """Only what is still as we copied it: notes that somebody wrote since are theirs. A model of the same stem keeps them."""
+        if any(other.suffix in MODEL_ENDS for other in at.parent.glob(f"{glob_escape(at.stem)}.*")):
+            return
+        for kept, place in self._beside(blob, at):
+            with contextlib.suppress(OSError):
+                if linking.is_regular(linking.lstat(place)) and place.read_bytes() == kept.read_bytes():
+                    place.unlink()
+
+    # ------------------------------------------------------------------------------------------------- the larger jobs
+
+    def adopt(self, folder: Path, kind: str, view: str, **how: Any) -> Report:
+        """Take the models of a folder into the depot and leave links in their places: see `dedup.adopt`."""
+        from reverie.host import dedup
+
+        return dedup.adopt(self, Path(folder), kind, view, **how)
+
+    def dedup(self, folders: list, **how: Any) -> Report:
+        """Store what is the same in these folders, and in the depot, once: see `dedup.dedup`."""
+        from reverie.host import dedup
+
+        return dedup.dedup(self, folders, **how)
+
+    def undo(self, run: str = "", **how: Any) -> Report:
+        """Turn the links of a dedup (the last one by default) back into files: see `upkeep.undo`."""
+        from reverie.host import upkeep
+
+        return upkeep.undo(self, run, **how)
+
+    def gc(self, dry_run: bool = False, **how: Any) -> Report:
+        """Put what nothing reaches into the bin: see `upkeep.gc`."""
+        from reverie.host import upkeep
+
+        return upkeep.gc(self, dry_run, **how)
+
+    def verify(self, **how: Any) -> list:
+        """What is not as it should be: see `upkeep.verify`."""
+        from reverie.host import upkeep
+
+        return upkeep.verify(self, **how)
+
+    def stored(self) -> Iterator[Path]:
+        """Every blob that lies there."""
+        for folder in sorted(self.blobs.iterdir()) if self.blobs.is_dir() else ():
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if _HEX.fullmatch(path.name) and path.is_file():
+                    yield path
+
+    # --------------------------------------------------------------------------------------------------------- places
+
+    def _key(self, path: Path) -> str:
+        """How the manifest names a place: inside the storage from there on, so that the storage can move."""
+        path = os.path.abspath(path)
+        inside = path.startswith(str(self.storage) + os.sep)
+        return os.path.relpath(path, self.storage).replace(os.sep, "/") if inside else path
+
+    def _path(self, key: str) -> Path:
+        return self.storage / key  # an absolute key stays what it is
+
+    def _tell_again(self) -> None:
+        """Fill a new manifest from what lies there: blobs, what is noted beside them, links in our folders."""
+        rows = [(blob, kept) for blob in self.stored() for kept in _read_kept(blob.with_name(blob.name + KEPT))]
+        known = {blob.name for blob, _ in rows}
+        links = list(self._links_on_disk())
+        with self.manifest.change() as db:
+            for blob, kept in rows:
+                self._row_of(db, blob.name, blob.stat().st_size, kept)
+            for at, sha256, view in links:
+                db.execute(*self.link_statement(at, sha256, "symlink", view))
+                name = "/".join(at.relative_to(self.storage).parts[2:])
+                if sha256 not in known and view == "models" and self.has(sha256):
+                    self._row_of(db, sha256, self.blob(sha256).stat().st_size, {"kind": kind_of(at, self.storage / "models"), "name": name, "url": "", "about": {}, "kept_at": at.lstat().st_mtime})
+        self.manifest.settle()
+
+    def _links_on_disk(self) -> Iterator[tuple[Path, str, str]]:
+        if not self.blobs.is_dir():
+            return
+        home = os.path.realpath(self.blobs)
+        for at in symlinks_below([self.storage / "models", self.storage / "webuis"]):
+            said = linking.points_to(at)
+            if _HEX.fullmatch(os.path.basename(said)) and os.path.realpath(os.path.dirname(os.path.dirname(said))) == home:
+                parts = at.relative_to(self.storage).parts
+                yield at, os.path.basename(said), parts[1] if parts[0] == "webuis" else "models"
+
+
+MODEL_ENDS = frozenset(".safetensors .sft .ckpt .pt .pth .bin .gguf .onnx .h5 .msgpack .tflite .task".split())
+NO_MODELS = frozenset({".git", "__pycache__", "node_modules", "site-packages", "venv", ".venv", "bin", "blobs"})
+
+
+def kind_of(path: Path, models: Path) -> str:
+    """The kind of a model by the folder of `models` in which it lies; "" if by none."""
+    with contextlib.suppress(ValueError):
+        first = path.relative_to(models).parts[0]
+        return next((kind for kind, folder in FOLDERS.items() if folder == first), "")
+    return ""
+
+
+def symlinks_below(folders: list[Path]) -> Iterator[Path]:
+    """Every symbolic link in these folders; links to folders are not followed."""
+    for top in folders:
+        for folder, below, files in os.walk(top):
+            below[:] = [name for name in below if name not in (".git", "__pycache__", "node_modules")]
+            yield from (path for name in (*files, *below) if (path := Path(folder, name)).is_symlink())
+
+
+def glob_escape(text: str) -> str:
+    import glob
+
+    return glob.escape(text)
+
+
+def plain(thing: Any) -> Any:
+    """A report, a change, a problem as JSON has it."""
+    return json.loads(json.dumps(asdict(thing), default=str))
+
+
+def _read_kept(place: Path) -> list[dict[str, Any]]:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        found = json.loads(place.read_text("utf-8"))
+        return [row for row in found if {"kind", "name", "url", "about", "kept_at"} <= set(row)]
+    return []
