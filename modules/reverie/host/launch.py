@@ -1,0 +1,290 @@
+"""Start a WebUI and wait until it answers: on this machine only, on a port that is free, with what its card can carry.
+
+What it says while it starts goes to `on_line`; where it ends, the error has its log's last words and what to do about them
+(`configs/launch.yaml`). A tunnel with a password is another matter: reverie.host.tunnels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import platform
+import re
+import shlex
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Iterable
+
+from reverie import models
+from reverie.errors import Cancelled, HostFailed
+from reverie.host import launch_options, logs, processes, webuis
+from reverie.host.logs import tail
+from reverie.host.processes import Running
+from reverie.host.webuis import WebUI
+from reverie.settings import Settings, config
+
+__all__ = ["Running", "find", "health", "launch", "stop", "tail"]
+
+SILENT_S = 900  # without a word in the log and without an answer: it hangs. A first start may install and fetch for minutes
+TELL_S = 20  # so often somebody who waits hears of it, where the log says nothing
+LOOK_S = 0.4
+ANSWER_S = 5
+NEAR_PORTS = 20
+ON = {"gpu": "on the card", "low_vram": "sparing the card's memory", "cpu": "on the processor"}
+# Environment variables by which WebUIs can be told to listen to the network, to share themselves, or to take other options.
+NOT_INHERITED = ("GRADIO_", "INVOKEAI_", "SD_", "COMMANDLINE_ARGS", "KAGGLE_KERNEL_RUN_TYPE", "WEBUI_")
+
+
+def launch(
+    ui: WebUI, settings: Settings, on_line: Callable[[str], None] | None = None, port: int | None = None, extra: Iterable[str] = (), *,
+    ends_with_parent: bool = True, cancelled: Callable[[], bool] = lambda: False, silent_s: float = SILENT_S,
+) -> Running:
+    """Start this WebUI and wait for its health address; what runs already is returned as it is.
+
+    `port`: its usual one unless it is taken. `extra`: more options, checked. HostFailed when it is not installed, ends, or is
+    silent for `silent_s`; BadInput for an option that is not allowed; Cancelled when `cancelled()` says so (it is stopped then).
+    """
+    say = on_line or (lambda line: None)
+    there = find(ui, settings)
+    if there is not None and there.alive:
+        say(f"{ui.title} runs already: {there.about.get('url', '')}")
+        return _wait(ui, there, settings, say, cancelled, silent_s, follow=False)
+    if not webuis.is_installed(ui, settings):
+        raise HostFailed(f"{ui.title} is not installed.", f"Install it: reverie webui install {ui.id}")
+    words = allowed(extra)
+    for last in (False, True):
+        record = _start(ui, settings, say, port or ui.port, words, ends_with_parent)
+        try:
+            return _wait(ui, record, settings, say, cancelled, silent_s)
+        except _PortTaken as error:
+            if last:
+                raise
+            say(f"{error.what} Once more, on another port.")
+
+
+def stop(ui: WebUI, settings: Settings, within_s: float = 20) -> bool:
+    """End it with all it has started; False if it did not run."""
+    return processes.stop(name_of(ui), settings, within_s)
+
+
+def find(ui: WebUI, settings: Settings) -> Running | None:
+    """How it was last started, alive or not; None if never, or it was stopped."""
+    return processes.find(name_of(ui), settings)
+
+
+def health(record: Running) -> str:
+    """`ended`, `up`, or what it does instead: "does not answer", "answers with status 500"."""
+    if not record.alive:
+        return "ended"
+    status = _status(record.port, str(record.about.get("health") or "/"))
+    return "up" if _is_up(status) else f"answers with status {status}" if status else "does not answer"
+
+
+def name_of(ui: WebUI) -> str:
+    return f"webui-{ui.id}"
+
+
+def log_of(ui: WebUI, settings: Settings) -> Path:
+    return settings.storage / "logs" / f"{name_of(ui)}.log"
+
+
+class _PortTaken(HostFailed):
+    """It ended because somebody else was quicker."""
+
+
+# ------------------------------------------------------------------------------------------------------------- to start
+
+
+def allowed(extra: Iterable[str]) -> list[str]:
+    """The options that a person added. BadInput for one that belongs to a shell, or that would open the WebUI to others."""
+    return launch_options.words(shlex.join(str(word) for word in extra))
+
+
+def device(settings: Settings) -> str:
+    """Which of its row's arguments suit this machine: gpu, low_vram or cpu. REVERIE_DEVICE decides where it is set."""
+    wished = settings.device.partition(":")[0]
+    if wished == "cpu":
+        return "cpu"
+    if vram := models.vram_gb():
+        return webuis.device(vram)
+    apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    return "gpu" if apple or wished not in ("", "auto") else "cpu"
+
+
+def _start(ui: WebUI, settings: Settings, say, wanted: int, words: list[str], ends_with_parent: bool) -> Running:
+    port = free_port(wanted)
+    if port != wanted:
+        say(f"Port {wanted} is taken by another program: {ui.title} gets {port}.")
+    kind = device(settings)
+    url = f"http://127.0.0.1:{port}"
+    say(f"Starting {ui.title} at {url} ({ON[kind]}).")
+    webuis.outputs(ui, settings).mkdir(parents=True, exist_ok=True)
+    return processes.start(
+        name_of(ui), webuis.command(ui, settings, port, kind, tuple(words)), cwd=webuis.home(ui, settings), settings=settings,
+        log=log_of(ui, settings), env=_environment(ui, settings, port), ends_with_parent=ends_with_parent,
+        about={"ui": ui.id, "title": ui.title, "port": port, "url": url, "health": ui.health, "device": kind},
+    )
+
+
+def _environment(ui: WebUI, settings: Settings, port: int) -> dict[str, str]:
+    venv = webuis.venv(ui, settings)
+    path = os.pathsep.join([str(webuis.venv_python(ui, settings).parent), os.environ.get("PATH", os.defpath)])
+    return processes.environment({"VIRTUAL_ENV": str(venv), "PATH": path, **webuis.environment(ui, settings, port)}, without=NOT_INHERITED)
+
+
+def free_port(wanted: int) -> int:
+    """`wanted`, or the next one that is free, or any."""
+    near = next((port for port in range(wanted, min(wanted + NEAR_PORTS, 65535) + 1) if _is_free(port)), 0)
+    if near:
+        return near
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        return any_port.getsockname()[1]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trial:
+        trial.settimeout(1)
+        if trial.connect_ex(("127.0.0.1", port)) == 0:
+            return False
+    with socket.socket() as trial:
+        if os.name == "posix":
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a connection that has just ended is no program
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+# -------------------------------------------------------------------------------------------------------------- to wait
+
+
+def _wait(ui: WebUI, record: Running, settings: Settings, say, cancelled, silent_s: float, follow: bool = True) -> Running:
+    """The record once it answers. Whoever only finds it running hears no log, and does not end it."""
+    begun = told = grown = time.monotonic()
+    log, size = Path(record.log), -1
+    with contextlib.closing(logs.Follower(log)) as follower:
+        while True:
+            for line in follower.lines() if follow else ():
+                say(line)
+                told = time.monotonic()
+            if not record.alive:
+                raise _ended(ui, record, settings)
+            status = _status(record.port, ui.health)
+            if _is_up(status):
+                _keep_private(ui, record, settings)
+                if follow:
+                    say(f"{ui.title} answers at {record.about['url']} after {time.time() - record.since:.0f} s.")
+                return record
+            now = time.monotonic()
+            if _size(log) != size:
+                size, grown = _size(log), now
+            if cancelled():
+                stop(ui, settings)
+                raise Cancelled(f"{ui.title} was stopped while it started.")
+            if now - grown > silent_s:
+                raise _hanging(ui, record, settings, status, silent_s, follow)
+            if now - told > TELL_S:
+                told = now
+                say(f"… {ui.title} has been starting for {now - begun:.0f} s")
+            time.sleep(LOOK_S)
+
+
+def _size(log: Path) -> tuple[int, int]:
+    try:
+        stat = log.stat()
+        return stat.st_size, stat.st_ino
+    except OSError:
+        return 0, 0
+
+
+def _status(port: int, path: str) -> int:
+    """The HTTP status that this machine's port answers with; 0 without an answer. Asked without any proxy of the environment."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def _is_up(status: int) -> bool:
+    return 200 <= status < 400 or status in (401, 403)  # it wants a login: then it is there
+
+
+def _keep_private(ui: WebUI, record: Running, settings: Settings) -> None:
+    """End what listens to more than this machine: there is no password in front of that."""
+    for address in _own_addresses():
+        with socket.socket() as trial:
+            trial.settimeout(1)
+            if trial.connect_ex((address, record.port)) == 0:
+                stop(ui, settings)
+                raise HostFailed(
+                    f"{ui.title} listens to the whole network ({address}:{record.port}), and it was stopped: nothing of it asks for a password.",
+                    "Take what makes it listen out of its row or its own settings. A tunnel reaches it without that.",
+                )
+
+
+def _own_addresses() -> list[str]:
+    """This machine's address as others see it. Nothing is sent: a datagram socket only looks up the way."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        way.connect(("192.0.2.1", 9))
+        address = way.getsockname()[0]
+        return [] if address.startswith(("127.", "0.")) else [address]
+    return []
+
+
+# ---------------------------------------------------------------------------------------------------------- what went wrong
+
+
+def _ended(ui: WebUI, record: Running, settings: Settings) -> HostFailed:
+    """Why it is gone, by the last of its log."""
+    deadline = time.monotonic() + processes.KILL_S
+    now = record
+    while now is not None and now.code is None and processes.is_alive(record.keeper, record.keeper_born) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        now = processes.find(record.name, settings)
+    if now is None:
+        return HostFailed(f"{ui.title} was stopped while it started.", "Start it again when you want it.")
+    lines = tail(Path(record.log), 120)
+    what = f"{ui.title} ended while it started{_how(now.code)}: {last_words(lines) or 'it said nothing'}"
+    reason = reason_in(lines)
+    known = {"id": ui.id, "title": ui.title, "log": record.log, "storage": settings.storage}
+    next_step = reason["next"].format(**known) if reason else _by_code(now.code)
+    return (_PortTaken if reason and reason.get("again") else HostFailed)(what.rstrip(".") + ".", f"{next_step} The log: {record.log}".strip())
+
+
+def _hanging(ui: WebUI, record: Running, settings: Settings, status: int, silent_s: float, ours: bool) -> HostFailed:
+    if ours:
+        stop(ui, settings)
+    said = f"answers with status {status}" if status else "does not answer"
+    last = last_words(tail(Path(record.log), 120)) or "nothing"
+    what = f"{ui.title} {said} at {record.about['url']}{ui.health}, and its log has not grown for {silent_s:.0f} s. Its last words: {last.rstrip('.')}."
+    return HostFailed(what, f"{'It was stopped. ' if ours else ''}The log: {record.log}")
+
+
+def _how(code: int | None) -> str:
+    return "" if code is None else f" (killed by signal {-code})" if code < 0 else f" (exit status {code})"
+
+
+def _by_code(code: int | None) -> str:
+    return "The system ended it, most likely for want of memory: close what else runs." if code in (-9, 137) else ""
+
+
+def last_words(lines: list[str], most: int = 300) -> str:
+    """The log's last lines that mean something: of a traceback its last line, else up to two lines."""
+    meaning = [line.strip() for line in lines if re.search(r"\w", line)]
+    cause = next((line for line in reversed(meaning[-40:]) if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b.*", line)), "")
+    return (cause or " / ".join(meaning[-2:]))[:most]
+
+
+def reason_in(lines: list[str]) -> dict | None:
+    """The first known reason that a line of a log's end gives."""
+    rows = config("launch")["reasons"]
+    return next((row for row in rows if any(re.search(row["match"], line, re.IGNORECASE) for line in lines)), None)
