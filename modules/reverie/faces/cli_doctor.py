@@ -43,7 +43,11 @@ def check_python(settings) -> Finding:
 
 
 def check_platform(settings) -> Finding:
-    return Finding("platform", True, f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores")
+    from reverie.host import platform as platforms
+
+    here = platforms.here()
+    found = f"{here.name} ({platform.system()} {platform.release()}, {platform.machine()}), {os.cpu_count()} cores"
+    return Finding("platform", True, f"{found}. {here.policy}" if here.policy else found)
 
 
 def check_torch(settings) -> Finding:
@@ -126,9 +130,34 @@ def check_writer(settings) -> Finding:
     return Finding("writer", not wrong, "; ".join(found) or "no language model is set up; none is needed", wrong or "")
 
 
+def check_fetching(settings) -> Finding:
+    from reverie.host.fetch import aria2
+
+    program = aria2.binary()
+    return Finding("fetching", True, f"aria2c ({program})" if program else "no aria2c here; the built-in way takes its place")
+
+
+def check_tokens(settings) -> Finding:
+    """Which are set and where they come from, never what they are."""
+    from reverie.host import secrets
+
+    found = [f"{name} from {place}" for name in secrets.NAMES if (place := secrets.where(name))]
+    none = "none is set; gated models of Hugging Face want HF_TOKEN, most of CivitAI's CIVITAI_TOKEN"
+    return Finding("tokens", True, "; ".join(found) or none)
+
+
+def check_webuis(settings) -> Finding:
+    from reverie.host import processes, webuis
+
+    here = [ui.title for ui in webuis.all(settings) if webuis.is_installed(ui, settings)]
+    at_work = [each.name for each in processes.running(settings)]
+    found = ", ".join(here) or "none is installed; none is needed to draw in the notebook"
+    return Finding("webuis", True, found + (f"; running: {', '.join(at_work)}" if at_work else ""))
+
+
 CHECKS = (
     check_python, check_platform, check_torch, check_bf16, check_memory, check_disk, check_storage, check_models, check_database,
-    check_writer,
+    check_fetching, check_tokens, check_webuis, check_writer,
 )
 
 
