@@ -1,0 +1,270 @@
+"""Hugging Face: one file, or a whole folder in diffusers' layout, pinned to the commit that was there when it was asked.
+
+A HEAD of the file with identity encoding says its LFS sha256, its size and the commit before it redirects to a signed address;
+only redirects that stay on the hub are followed (a renamed repository), or those headers would be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from reverie.errors import BadInput, FetchFailed, NotFound, TokenNeeded
+from reverie.host import names
+from reverie.host.resources import Address, Link, Resource
+from reverie.host.sources import _asking, kind_of, name_of, shown, token
+from reverie.settings import config
+
+TOKEN = "HF_TOKEN"
+LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # parts that judge or decorate: the engine loads none of them
+MOST_PAGES = 100
+
+_REPO = r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+"
+_FILE = re.compile(rf"/(?P<repo>(?:(?:datasets|spaces)/)?(?:{_REPO}|[A-Za-z0-9_.-]+))/(?:resolve|blob|raw)/(?P<rest>.+)")
+_TREE = re.compile(rf"/(?P<repo>{_REPO})(?:/tree/(?P<rest>[^?]+?))?/?")
+_SHORT = re.compile(rf"(?:hf:|huggingface:|urn:air:[^:]*:[^:]*:huggingface:)?(?P<repo>{_REPO})(?:@(?P<revision>[A-Za-z0-9_.-]+))?(?:/(?P<path>.+))?", re.IGNORECASE)
+_REVISION = re.compile(r"(refs/(?:pr|convert)/[^/]+|[^/]+)(?:/(.*))?")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """`repo` as it stands in addresses, "datasets/" included; `path` "" for the whole of it."""
+
+    repo: str
+    revision: str = "main"
+    path: str = ""
+
+    def url(self, revision: str = "") -> str:
+        return f"{_base()}/{self.repo}/resolve/{quote(revision or self.revision, safe='')}/{quote(self.path)}"
+
+    @property
+    def page(self) -> str:
+        return f"{_base()}/{self.repo}"
+
+
+def takes(address: str) -> bool:
+    lowered = address.lower()
+    if lowered.startswith(("http://", "https://")):
+        hosts = [*config("sources")["hubs"]["huggingface"]["hosts"], urlsplit(_base()).netloc]
+        return urlsplit(lowered).netloc in hosts
+    return bool(_SHORT.fullmatch(address)) and "/" in address and ".." not in address.split("/")
+
+
+def resolve(link: Link) -> list[Resource]:
+    wanted = _wanted(link.address)
+    if wanted.path and names.suffix_of(wanted.path):
+        return [_one(link, wanted)]
+    return _whole(link, wanted)
+
+
+def open_address(resource: Resource) -> Address:
+    """The signed address of the file; a small file has none and is read from the hub itself, with the token."""
+    secret = token(TOKEN) if _asking.is_of(resource.url, _base(), config("sources")["hubs"]["huggingface"]["hosts"]) else ""
+    answer = _asking.ask(resource.url, "HEAD", token=secret, follow="host")
+    if answer.location:
+        return Address(_asking.checked(answer.url, answer.location))
+    _raise_for(answer, _wanted(resource.url), secret)
+    if page := _asking.kind_of_page(answer) if not resource.name.endswith((".json", ".txt")) else "":
+        raise FetchFailed(f"Hugging Face answered with {page} instead of {shown(resource.url)}.", "Try again later.")
+    headers = _asking.bearer_of(secret) if _asking.same_host(answer.url, resource.url) else {}
+    return Address(answer.url, {"Accept-Encoding": "identity", **headers})
+
+
+# --------------------------------------------------------------------------------------------------- addresses and answers
+
+
+def _base() -> str:
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def _wanted(address: str) -> _Wanted:
+    path = unquote(urlsplit(address).path) if "://" in address else ""
+    if found := _FILE.fullmatch(path):
+        return _Wanted(found["repo"], *_revised(found["rest"]))
+    if found := _TREE.fullmatch(path):
+        return _Wanted(found["repo"], *(_revised(found["rest"]) if found["rest"] else ()))
+    if not path and (found := _SHORT.fullmatch(address)):
+        return _Wanted(found["repo"], found["revision"] or "main", (found["path"] or "").rstrip("/"))
+    raise BadInput(f"{shown(address)} is no file and no repository on Hugging Face.", "Copy the address of the file's page, or write hf:owner/repo/path.")
+
+
+def _revised(rest: str) -> tuple[str, str]:
+    """(revision, path) of what follows /resolve/ and /tree/."""
+    found = _REVISION.fullmatch(rest.strip("/"))
+    return found[1], found[2] or ""
+
+
+def _raise_for(answer: _asking.Answer, wanted: _Wanted, secret: str) -> None:
+    """The sentence for each refusal; none for an answer that is good."""
+    if answer.status < 400:
+        return
+    code, why = answer.headers.get("x-error-code", ""), answer.headers.get("x-error-message", "") or _asking.said(answer)
+    hub = config("sources")["hubs"]["huggingface"]
+    new_token = f"Make a token at {hub['tokens_page']} and set {TOKEN}."
+    if code == "GatedRepo" and (answer.status == 403 or secret):
+        raise TokenNeeded(f"The licence of {wanted.repo} has not been accepted with this login.", f"Accept it at {wanted.page}, then try again.")
+    if code == "GatedRepo":
+        raise TokenNeeded(f"{wanted.repo} wants a login and its licence accepted.", f"Accept it at {wanted.page}. {new_token}")
+    if code == "RepoNotFound" or answer.status == 401 and not secret:
+        raise NotFound(f"There is no repository {wanted.repo} on Hugging Face, or it is private.", "Check its name." if secret else f"Check its name. If it is private: {new_token}")
+    if answer.status == 401:
+        raise TokenNeeded(f"Hugging Face does not accept the token that is set ({names.shown(why) or 'HTTP 401'}).", new_token)
+    if answer.status == 403:
+        raise TokenNeeded(f"The token that is set has no right to {wanted.repo} ({names.shown(why) or 'HTTP 403'}).", f"Let it read that repository: {hub['tokens_page']}")
+    if code == "RevisionNotFound":
+        raise NotFound(f"{wanted.repo} has no branch or commit '{names.shown(wanted.revision)}'.", f"Look at {wanted.page}.")
+    if answer.status == 404:
+        what = f"file {names.shown(wanted.path)}" if wanted.path else "list of files"
+        raise NotFound(f"{wanted.repo} has no {what} (at {wanted.revision}).", f"Look at {wanted.page}/tree/main.")
+    raise FetchFailed(f"Hugging Face answered with HTTP {answer.status} for {wanted.repo}.", "Try again later.")
+
+
+# ------------------------------------------------------------------------------------------------------------- one file
+
+
+def _one(link: Link, wanted: _Wanted) -> Resource:
+    secret = token(TOKEN)
+    answer = _asking.ask(wanted.url(), "HEAD", token=secret, follow="host")
+    _raise_for(answer, wanted, secret)
+    commit = answer.headers.get("x-repo-commit", "")
+    etag = answer.headers.get("x-linked-etag", "").removeprefix("W/").strip('"').lower()
+    size = answer.headers.get("x-linked-size", "")
+    return Resource(
+        kind=kind_of(link, f"{wanted.repo}/{wanted.path}"),
+        name=name_of(link, PurePosixPath(wanted.path).name),
+        url=wanted.url(commit if re.fullmatch(r"[0-9a-f]{40}", commit) else ""),
+        source="huggingface",
+        size=int(size) if size.isdecimal() else 0 if answer.location else answer.size,
+        sha256=etag if re.fullmatch(r"[0-9a-f]{64}", etag) else "",
+        token=TOKEN if secret else "",
+        about=_about(wanted, commit),
+    )
+
+
+def _about(wanted: _Wanted, commit: str) -> dict[str, Any]:
+    return {"title": wanted.repo.split("/")[-1], "page": wanted.page, "repo": wanted.repo, "commit": commit, "path": wanted.path, "pickled": names.is_pickle(wanted.path)}
+
+
+# -------------------------------------------------------------------------------------------------------------- a folder
+
+
+def _whole(link: Link, wanted: _Wanted) -> list[Resource]:
+    """The files of a repository, or of a folder in it, that make one model."""
+    if link.kind not in ("", "diffusers", "clip", "checkpoint"):
+        return [_only_file(link, wanted)]
+    rows, commit = _tree(wanted)
+    there = {str(row["path"]): row for row in rows}
+    chosen = choose(sorted(there))
+    name = names.check(link.name) if link.name else names.clean((wanted.path or wanted.repo).split("/")[-1])
+    if not chosen:
+        return [_only_file(link, wanted)]
+    return [_of_row(link.kind if link.kind == "clip" else "diffusers", name, _Wanted(wanted.repo, wanted.revision, _joined(wanted.path, path)), path, there[path], commit) for path in chosen]
+
+
+def choose(paths: list[str]) -> list[str]:
+    """The files of a diffusers folder (or a transformers one) that are needed: configurations, tokenizers, and of each weight
+    the safetensors of one precision for the whole, fp16 where all parts have it. Nothing where it is neither.
+
+    Beside `model_index.json`, a checkpoint that holds everything once more is left out; so are pickles, onnx, flax.
+    """
+    indexed = "model_index.json" in paths
+    if not indexed and "config.json" not in paths:
+        return []
+    inside = [path for path in paths if path.count("/") == (1 if "/" in path else 0) and not path.split("/")[0] in LEFT_OUT]
+    weights = [path for path in inside if path.endswith(".safetensors") and ("/" in path) == indexed]
+    halves = [path for path in weights if ".fp16" in PurePosixPath(path).name]
+    parts = {PurePosixPath(path).parent for path in weights}
+    fp16 = bool(halves) and {PurePosixPath(path).parent for path in halves} == parts
+    kept = [path for path in weights if _precision(path) == ("fp16" if fp16 else "")]
+    if not kept or {PurePosixPath(path).parent for path in kept} != parts:
+        return []
+    used = {PurePosixPath(path).parent for path in kept}
+    texts = [path for path in inside if path.endswith((".json", ".txt", ".model", ".jinja")) and _is_text_of(path, used, fp16)]
+    return sorted({*kept, *texts})
+
+
+def _precision(path: str) -> str:
+    """The variant in a weight's name: diffusion_pytorch_model.fp16-00001-of-00002.safetensors → fp16; the openvino and ema twins have theirs."""
+    stem = re.sub(r"-\d{5}-of-\d{5}", "", PurePosixPath(path).name.removesuffix(".safetensors"))
+    return stem.partition(".")[2]
+
+
+def _is_text_of(path: str, weighed: set[PurePosixPath], fp16: bool) -> bool:
+    """Whether a text belongs to the chosen weights: an index only of that precision, and no folder of onnx or flax."""
+    name, folder = PurePosixPath(path).name, PurePosixPath(path).parent
+    if ".index." in name:
+        return folder in weighed and (".fp16." in name) == fp16 and ".safetensors." in name
+    if folder == PurePosixPath("."):
+        return name in ("model_index.json", "config.json") or folder in weighed and not name.lower().startswith(("readme", "license"))
+    return folder in weighed or name.startswith(("tokenizer", "special_tokens", "vocab", "merges", "added_tokens", "scheduler", "spiece", "preprocessor", "chat_template"))
+
+
+def _only_file(link: Link, wanted: _Wanted) -> Resource:
+    """The one model file of a repository that is no folder model; BadInput names them where there are several."""
+    rows, _ = _tree(wanted)
+    files = [str(row["path"]) for row in rows if str(row["path"]).endswith((".safetensors", ".gguf", ".sft"))]
+    if len(files) == 1:
+        return _one(link, _Wanted(wanted.repo, wanted.revision, _joined(wanted.path, files[0])))
+    listed = f"It has: {', '.join(names.shown(file) for file in files[:6])}{' …' if len(files) > 6 else ''}." if files else "There are no safetensors in it."
+    raise BadInput(f"{wanted.repo} is no folder in diffusers' layout, and not one model file.", f"{listed} Write hf:{wanted.repo}/FILE.")
+
+
+def _tree(wanted: _Wanted) -> tuple[list[dict[str, Any]], str]:
+    """(rows of all files below the wanted folder, their paths relative to it; the commit they were listed at)."""
+    if wanted.repo.startswith(("datasets/", "spaces/")):
+        raise BadInput(f"{wanted.repo} is no repository of models.", "Copy the address of one of its files.")
+    secret, commit, rows = token(TOKEN), "", []
+    revision, below = quote(wanted.revision, safe=""), f"{wanted.path}/" if wanted.path else ""
+    url, params = f"{_base()}/api/models/{wanted.repo}/tree/{revision}", {"recursive": "true", "expand": "true"}
+    for _ in range(MOST_PAGES):
+        answer = _asking.cached_json(url, token=secret, params=params)
+        _raise_for(answer, wanted, secret)
+        listed = answer.json()
+        if not isinstance(listed, list):
+            raise FetchFailed(f"Hugging Face's list of the files in {wanted.repo} is not what it used to be.", "Try again later.")
+        rows += [row for row in listed if isinstance(row, dict) and row.get("type") == "file" and str(row.get("path", "")).startswith(below)]
+        commit = commit or answer.headers.get("x-repo-commit", "")
+        found = re.search(r'<([^>]+)>;\s*rel="?next"?', answer.headers.get("link", ""))
+        if not found or not _asking.same_host(following := urljoin(answer.url, found[1]), _base()):
+            break
+        url, params = following, {}
+    if not rows:
+        raise NotFound(f"{wanted.repo} has no files{f' in {names.shown(wanted.path)}' if wanted.path else ''}.", f"Look at {wanted.page}/tree/main.")
+    rows = [{**row, "path": str(row["path"]).removeprefix(below)} for row in rows]
+    return rows, commit or _commit(wanted, rows, secret)
+
+
+def _commit(wanted: _Wanted, rows: list[dict[str, Any]], secret: str) -> str:
+    """The commit that the branch is at now, as one of the files says."""
+    if re.fullmatch(r"[0-9a-f]{40}", wanted.revision):
+        return wanted.revision
+    first = _Wanted(wanted.repo, wanted.revision, _joined(wanted.path, str(rows[0]["path"])))
+    answer = _asking.ask(first.url(), "HEAD", token=secret, follow="host")
+    _raise_for(answer, first, secret)
+    return answer.headers.get("x-repo-commit", "")
+
+
+def _of_row(kind: str, name: str, wanted: _Wanted, path: str, row: dict[str, Any], commit: str) -> Resource:
+    lfs = row.get("lfs") if isinstance(row.get("lfs"), dict) else {}
+    digest, size = str(lfs.get("oid") or "").lower(), lfs.get("size", row.get("size"))
+    clean = "/".join(names.clean(part) for part in path.split("/"))
+    if clean != path:
+        raise FetchFailed(f"{wanted.repo} has a file whose name cannot be written here: {names.shown(path)}.", "Take another repository.")
+    return Resource(
+        kind=kind,
+        name=f"{name}/{path}",
+        url=wanted.url(commit),
+        source="huggingface",
+        size=size if isinstance(size, int) and size >= 0 else 0,
+        sha256=digest if re.fullmatch(r"[0-9a-f]{64}", digest) else "",
+        token=TOKEN if token(TOKEN) else "",
+        about=_about(wanted, commit),
+    )
+
+
+def _joined(folder: str, path: str) -> str:
+    return f"{folder}/{path}" if folder else path
