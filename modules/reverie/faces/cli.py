@@ -21,10 +21,15 @@ EXAMPLES = (
     "reverie illustrate mybook/ --chapters 1 3 --dry-run",
     "reverie doctor",
 )
-# Commands that are not pipelines: name → (module with `command`, one line for the list).
+# Commands that are not pipelines: name → (module with `command`, or with several in `commands`; one line for the list).
 OTHERS = {
+    "fetch": ("reverie.faces.cli_fetch", "Bring models here: links, pages, ids of the catalogue."),
+    "plan": ("reverie.faces.cli_fetch", "What fetch would do, and whether there is room."),
+    "freeze": ("reverie.faces.cli_lock", "Write this set-up into a file: WebUI, extensions, models."),
+    "restore": ("reverie.faces.cli_lock", "Rebuild the set-up of such a file here."),
     "library": ("reverie.faces.cli_library", "Every picture that was made, and how."),
     "models": ("reverie.faces.cli_models", "The models that are here, and what to fetch next."),
+    "storage": ("reverie.faces.cli_storage", "What uses space, the same bytes once, and a bin with a way back."),
     "doctor": ("reverie.faces.cli_doctor", "Look over this machine and say what to mend."),
 }
 
@@ -37,7 +42,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in OTHERS:
-            return importlib.import_module(OTHERS[name][0]).command
+            module = importlib.import_module(OTHERS[name][0])
+            return getattr(module, "commands", {}).get(name) or module.command
         if name in pipeline_names():
             from reverie.faces.cli_run import PipelineCommand
 

@@ -103,7 +103,7 @@ class _Run:
         for one, sha256 in hashes:
             classes[sha256].append(one)
         stored = {path.name for paths in blobs.values() for path in paths}
-        return {sha256: files for sha256, files in classes.items() if self.everything or len(files) > 1 or sha256 in stored}
+        return {sha256: files for sha256, files in sorted(classes.items(), key=lambda pair: pair[1][0].path) if self.everything or len(files) > 1 or sha256 in stored}
 
     def _walk(self) -> list[Found]:
         files: dict[str, Found] = {}

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-from reverie.errors import NotFound
+from reverie.errors import NotFound, ReverieError
 from reverie.host import digests, linking
-from reverie.host.bin import Bin
+from reverie.host.bin import Bin, size_of
 from reverie.host.depot import BESIDE, KEPT, Change, Depot, Report, symlinks_below
 
 GRACE_S = 24 * 3600  # a download becomes a blob first and gets its links later
@@ -84,7 +84,7 @@ def gc(depot: Depot, dry_run: bool = False, grace_s: float = GRACE_S, partial_da
 
 def _discard(depot: Depot, report: Report, paths: list[Path], why: str, sha256: str = "") -> None:
     paths = [path for path in paths if os.path.lexists(path)]
-    size = sum(linking.blocks(path.lstat()) for path in paths)
+    size = sum(map(size_of, paths))
     if not report.dry_run:
         with depot.manifest.change() as db:  # in here nobody makes a link
             rows = db.execute("SELECT * FROM links WHERE sha256=? AND made_at>?", (sha256, time.time() - LEFTOVER_S)).fetchall() if sha256 else []
@@ -94,6 +94,39 @@ def _discard(depot: Depot, report: Report, paths: list[Path], why: str, sha256: 
             report.run = Bin(depot.storage).put(paths, why).id
     report.changes.append(Change(paths[0], why, size, sha256))
     report.freed_bytes += size
+
+
+def discard(depot: Depot, hashes: list[str], dry_run: bool = False) -> Report:
+    """Put these blobs into the bin, those that something reaches by now excepted."""
+    report, links = Report("gc", dry_run), reached(depot)
+    for blob in map(depot.blob, hashes):
+        if not blob.is_file():
+            report.skipped.append((blob, "it is not there any more"))
+        elif blob.name in links or blob.stat().st_nlink > 1:
+            report.skipped.append((blob, "something links to it by now"))
+        else:
+            _discard(depot, report, [blob, blob.with_name(blob.name + KEPT), blob.with_name(blob.name + BESIDE)], WHY_UNREACHED, blob.name)
+    return report
+
+
+def put_away(depot: Depot, paths: list[Path], why: str, dry_run: bool = False) -> Report:
+    """Put files or folders into the bin. A blob that something reaches stays, and is named."""
+    report, links = Report("bin", dry_run), None
+    for path in list(paths):
+        if depot.blobs in path.parents and depot.has(path.name):
+            links = reached(depot) if links is None else links
+            if path.name in links:
+                report.skipped.append((path, f"{links[path.name][0]} leads to it"))
+                paths = [other for other in paths if other != path]
+    there = [path for path in paths if os.path.lexists(path)]
+    report.skipped += [(path, "it is not there any more") for path in paths if path not in there]
+    if there:
+        with _noting(report, there[0]):
+            sizes = {path: size_of(path) for path in there}
+            report.run = "" if dry_run else Bin(depot.storage).put(there, why).id
+            report.changes = [Change(path, why, size) for path, size in sizes.items()]
+            report.freed_bytes = sum(sizes.values())
+    return report
 
 
 def _partial(folder: Path, days: float) -> list[list[Path]]:
@@ -255,8 +288,6 @@ def _as_it_was(path: Path, row) -> None:
 
 @contextlib.contextmanager
 def _noting(report: Report, path: Path):
-    from reverie.errors import ReverieError
-
     try:
         yield
     except (OSError, ReverieError) as error:
