@@ -13,6 +13,7 @@ from reverie.errors import DiskFull
 from reverie.host import plan_tables, planning
 from reverie.host.planning import Found, Here, Place
 from reverie.host.resources import FOLDERS, Link, Resource
+from reverie.settings import config
 
 GB = 10**9
 ROOMY = Here(free_bytes=1000 * GB)
@@ -109,7 +110,7 @@ def test_a_name_that_leads_elsewhere_is_refused(name, kind):
     assert actions(made) == ["refused"] and "The name" in made.rows[0].reason
 
 
-@pytest.mark.parametrize("ending", sorted(planning.PICKLES))
+@pytest.mark.parametrize("ending", config("sources")["pickles"])
 def test_a_pickle_is_refused_unless_it_is_allowed_by_its_own_name(ending):
     wish = found(file(f"old{ending}"))
     assert actions(plan(wish)) == actions(plan(wish, allow=["other.pt"])) == ["refused"]

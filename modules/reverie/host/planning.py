@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 from typing import Any, Iterable, Mapping
 
 from reverie.errors import DiskFull
+from reverie.host import names
 from reverie.host.resources import FOLDERS, Link, Resource
 
 ACTIONS = ("fetch", "resume", "link", "skip", "refused")
-PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})  # opening one can run any program
 MARGIN_BYTES = 16 << 20  # for databases, logs and what the file system itself needs, beside one hundredth of what comes
 MAX_NAME = 200  # bytes of one part of a name; most file systems take 255, and staging names are a little longer
 
@@ -211,7 +211,7 @@ class _Planner:
             return f"Nothing says what kind of file it is. Write it before the address, such as lora:{resource.url}"
         if fault := name_fault(kind, name):
             return f"The name '{name}' {fault}. Give another one: {kind}:{resource.url}[name{ending or '.safetensors'}]"
-        if ending in PICKLES and not self.pickles & {name, name.split("/")[-1]}:
+        if names.is_pickle(name) and not self.pickles & {name, name.split("/")[-1]}:
             return (
                 f"'{name}' is a pickle file, which can run any program when it is opened. Take its .safetensors version, "
                 f"or allow it by name: --allow-pickle {_quoted(name)}"
