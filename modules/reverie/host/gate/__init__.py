@@ -34,8 +34,10 @@ class Gate:
     port: int
     upstream_port: int
     password: str = field(repr=False)
+    title: str
     _proof: bytes = field(repr=False)
-    _process: subprocess.Popen = field(repr=False)
+    _process: subprocess.Popen | None = field(default=None, repr=False)
+    _stopped: bool = field(default=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -45,18 +47,29 @@ class Gate:
         BadInput if the password is too short, HostFailed if the gate does not start.
         """
         password = login.new_password() if password is None else login.usable_password(password)
-        proof = secrets.token_bytes(32)
-        process = _spawn(settings.storage / "logs" / "gate.log")
-        order = {"password": password, "upstream": upstream_port, "proof": proof.hex(), "port": port, "title": title}
-        try:
-            told = _exchange(process, order)
-        except BaseException:
-            _end(process)
-            raise
-        if "port" not in told:
-            _end(process)
-            raise HostFailed(f"The gate in front of port {upstream_port} does not start: {told.get('error', 'it ended')}.", f"Look into {settings.storage / 'logs' / 'gate.log'}.")
-        return cls(told["port"], upstream_port, password, proof, process)
+        gate = cls(port, upstream_port, password, title, secrets.token_bytes(32))
+        gate.revive(settings)
+        return gate
+
+    def revive(self, settings: Settings) -> None:
+        """Start it (again, when it died): the same port, the same password; who was logged in logs in anew."""
+        log = settings.storage / "logs" / "gate.log"
+        order = {"password": self.password, "upstream": self.upstream_port, "proof": self._proof.hex(), "port": self.port, "title": self.title}
+        with self._lock:
+            if self._stopped:
+                raise HostFailed(f"The gate in front of port {self.upstream_port} was stopped.", "Start a new one.")
+            if self.alive:
+                return
+            process = _spawn(log)
+            told = {}
+            try:
+                told = _exchange(process, order)
+            finally:
+                if "port" not in told:
+                    _end(process)
+            if "port" not in told:
+                raise HostFailed(f"The gate in front of port {self.upstream_port} does not start: {told.get('error', 'it ended')}.", f"Look into {log}.")
+            self.port, self._process = told["port"], process
 
     @property
     def url(self) -> str:
@@ -65,7 +78,7 @@ class Gate:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     def proof(self, nonce: str) -> str:
         """What `/.reverie/ping?nonce=…` answers here and nowhere else."""
@@ -73,13 +86,15 @@ class Gate:
 
     def seen_as(self, url: str) -> None:
         """Visitors see the gate under this address; pages of it may ask the gate for things, others' may not."""
-        with self._lock, contextlib.suppress(OSError, ValueError):
+        with self._lock, contextlib.suppress(OSError, ValueError, AttributeError):
             self._process.stdin.write(json.dumps({"host": urlsplit(url).netloc}).encode() + b"\n")
             self._process.stdin.flush()
 
     def stop(self) -> None:
         with self._lock:
-            _end(self._process)
+            self._stopped = True
+            if self._process is not None:
+                _end(self._process)
 
     def __enter__(self) -> Gate:
         return self
