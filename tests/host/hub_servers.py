@@ -5,7 +5,7 @@
         hubs.add_repo("me/tiny", {"model.safetensors": 50_000, "config.json": b"{}"})
         hubs.add_drive("1AbC…", "big.safetensors", 200_000, large=True)
         link = hubs.add_file("plain.safetensors", 5_000)
-        monkeypatch.setenv(...) for hubs.environment()
+        hubs.use(monkeypatch)                     # the sources of this process ask here; or hubs.environment() for a child
 
 Each hub is a host of its own (another port), as is the storage that signed addresses lead to: it refuses an Authorization
 header, HEAD, and what `hubs.expire()` made old. `hubs.bytes_per_s` throttles each connection, `hubs.cut_after` ends every answer
@@ -81,6 +81,20 @@ class Hubs:
         """What makes the sources ask here; with `tokens` also the right secrets."""
         here = {"REVERIE_CIVITAI_URL": self.civitai, "HF_ENDPOINT": self.huggingface, "REVERIE_GDRIVE_URL": self.drive}
         return {**here, **({"CIVITAI_TOKEN": CIVITAI_TOKEN, "HF_TOKEN": HF_TOKEN} if tokens else {})}
+
+    def use(self, monkeypatch, tokens: bool = False) -> Hubs:
+        """Make the sources of this process ask here, with the right tokens or none."""
+        from reverie.host import secrets
+        from reverie.host.sources import _asking
+
+        for name, others in secrets.NAMES.items():
+            for known in (name, *others):
+                monkeypatch.delenv(known, raising=False)
+        monkeypatch.setenv("HF_TOKEN_PATH", os.devnull)
+        for name, value in self.environment(tokens).items():
+            monkeypatch.setenv(name, value)
+        _asking.forget()
+        return self
 
     def asked(self, hub: str) -> list[tuple[str, str, dict]]:
         return [(method, path, headers) for name, method, path, headers in self.requests if name == hub]

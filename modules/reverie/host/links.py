@@ -27,7 +27,7 @@ SCHEMES = ("http", "https", "file")
 SHORT = ("civitai", "hf", "huggingface", "gdrive", "urn")  # what stands before ":" in an address that is no URL
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))(?:#|//).*$")
-_HEADING = re.compile(r"\s*(?:#+\s*(?P<hash>.*?)|\[(?P<square>[^\[\]]*)\]|(?P<colon>[^\s:\[\]][^:\[\]]*):)\s*")
+_HEADING = re.compile(r"\s*(?:#+\s*(?P<hash>.*?)|\[(?P<square>[^\[\]]*)\]|(?P<colon>[^\s:\[\],][^:\[\],]*):)\s*")
 _PREFIX = re.compile(r"(?P<word>[A-Za-z][A-Za-z0-9 _-]{0,40}?)\s*:(?!\\)\s*(?P<rest>.*)", re.DOTALL)
 _NAMED = re.compile(r"(?P<address>.*?)\s*\[(?P<name>[^\[\]]*)\]", re.DOTALL)
 _BEGINS = re.compile(r"\s|$|[A-Za-z][A-Za-z0-9 _-]*:(?![0-9]+(?:/|$))|[~/.\\\"<]")
@@ -111,9 +111,11 @@ def _entries(line: str) -> list[str]:
 
 
 def _parts_links(before: str, after: str) -> bool:
-    if "://" not in before or before.rstrip().endswith("]") or _BEGINS.match(after):
+    """Whether a comma between these parts two links. Addresses may have commas in them, paths a comma and a blank."""
+    path = is_local(_own_kind(before.strip())[0]) if not before.rstrip().endswith("]") else False
+    if not path and ("://" not in before or before.rstrip().endswith("]")):
         return True
-    return after.split(",")[0].split("[")[0].strip() in _catalogue()
+    return bool(_BEGINS.match(after.lstrip() if path else after)) or after.split(",")[0].split("[")[0].strip() in _catalogue()
 
 
 # ------------------------------------------------------------------------------------------------------------- links
@@ -189,8 +191,8 @@ def _url(address: str) -> str:
 
 def _plain(word: str) -> str:
     """`Text Encoders`, `text-encoder` and `TEXT_ENCODER` are one word."""
-    word = re.sub(r"[\s_-]+", "_", word.strip().lower())
-    return word[:-1] if word.endswith("s") and len(word) > 3 and word != "diffusers" else word
+    parts = re.split(r"[\s_-]+", word.strip().lower())
+    return "_".join(part[:-1] if part.endswith("s") and len(part) > 3 else part for part in parts)
 
 
 def _kind(word: str) -> str:

@@ -69,4 +69,4 @@ def _wrong(name: str) -> str:
         return f"it is longer than {MAX_BYTES} bytes"
     if suffix and suffix.lower() not in config("sources")["suffixes"]:
         return f"a model's file does not end in {suffix}"
-    return "there is no name before its end" if suffix == name else ""
+    return "it begins with a dot, so it would be hidden" if name.startswith(".") else ""

@@ -13,7 +13,7 @@ import pkgutil
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from reverie.errors import BadInput, NotFound
+from reverie.errors import BadInput, FetchFailed, NotFound
 from reverie.host import names
 from reverie.host.resources import Address, Link, Resource
 from reverie.host.secrets import token as token  # the sources' only way to a secret
@@ -40,7 +40,13 @@ def open_address(resource: Resource) -> Address:
 
     TokenNeeded and FetchFailed as above.
     """
-    return next(source for source in _sources() if source.__name__.endswith(f".{resource.source}")).open_address(resource)
+    source = next((source for source in _sources() if source.__name__ == f"{__name__}.{resource.source}"), None)
+    if source is None:
+        raise FetchFailed(f"'{names.shown(resource.source)}' is no source that files come from.", "Give the file's address again.")
+    try:
+        return source.open_address(resource)
+    except (NotFound, BadInput) as error:
+        raise FetchFailed(error.what, error.next_step) from None
 
 
 def kind_of(link: Link, path: str, said: str = "") -> str:

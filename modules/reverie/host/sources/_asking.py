@@ -185,7 +185,7 @@ def _asked(method: str, url: str, headers: Mapping[str, str], most: int) -> Answ
 
 def _once(method: str, url: str, headers: Mapping[str, str], most: int) -> Answer:
     ends, body, whole = time.monotonic() + 4 * _answer_s(), bytearray(), True
-    with _client().stream(method, url, headers=headers) as response:
+    with _client().stream(method, url, headers=headers, timeout=_timeout()) as response:
         for chunk in response.iter_raw() if method != "HEAD" else ():
             body += chunk
             if len(body) > most:
@@ -206,10 +206,17 @@ def _client():
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they log whole addresses, signatures included
     limits = httpx.Limits(max_connections=32, keepalive_expiry=5)
-    return httpx.Client(timeout=httpx.Timeout(_answer_s(), connect=min(CONNECT_S, _answer_s())), limits=limits, headers={"User-Agent": "sd-reverie"})
+    return httpx.Client(limits=limits, headers={"User-Agent": "sd-reverie"})
+
+
+def _timeout():
+    import httpx
+
+    return httpx.Timeout(_answer_s(), connect=min(CONNECT_S, _answer_s()))
 
 
 def _answer_s() -> float:
+    """Seconds to wait for an answer: REVERIE_ANSWER_S where the network is slow."""
     try:
         return max(0.1, float(os.environ.get("REVERIE_ANSWER_S") or ANSWER_S))
     except ValueError:

@@ -1,4 +1,7 @@
-"""Ids of configs/models.yaml: the row's file or folder, and what a file needs beside it when it holds the denoiser alone."""
+"""Ids of configs/models.yaml: the row's file or folder, and what a file needs beside it when it holds the denoiser alone.
+
+Their bytes are opened by the source that the row's address belongs to.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 from reverie.errors import BadInput, FetchFailed
 from reverie.families import FAMILIES
 from reverie.host import names
-from reverie.host.resources import FOLDERS, Address, Link, Resource
+from reverie.host.resources import FOLDERS, Link, Resource
 from reverie.host.sources import last_part
 from reverie.settings import config
 
@@ -36,10 +39,6 @@ def resolve(link: Link) -> list[Resource]:
     else:
         return []  # it came with the project
     return [replace(resource, family=family or resource.family, about={**resource.about, **about}) for resource in found]
-
-
-def open_address(resource: Resource) -> Address:
-    raise FetchFailed(f"'{resource.name}' comes with the project and is not fetched.", "Fetch the project again.")
 
 
 def _row(name: str) -> tuple[str, dict[str, Any]] | None:

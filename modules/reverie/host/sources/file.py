@@ -76,11 +76,11 @@ def _folder(link: Link, folder: Path) -> list[Resource]:
 
 def _files(paths, suffixes: tuple[str, ...]) -> list[Path]:
     found = []
-    for path in paths:
+    for number, path in enumerate(paths):
         if path.suffix.lower() in suffixes and path.is_file():
             found.append(path)
-        if len(found) > MOST_FILES:
-            raise BadInput(f"There are more than {MOST_FILES} files in {path.parent}.", "Give a smaller folder.")
+        if number > MOST_FILES:
+            raise BadInput(f"There are more than {MOST_FILES} files around {path}.", "Give the model's own folder.")
     return sorted(found)
 
 

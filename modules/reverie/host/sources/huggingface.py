@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Iterable
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from reverie.errors import BadInput, FetchFailed, NotFound, TokenNeeded
@@ -158,33 +158,46 @@ def _whole(link: Link, wanted: _Wanted) -> list[Resource]:
         return [_only_file(link, wanted)]
     rows, commit = _tree(wanted)
     there = {str(row["path"]): row for row in rows}
-    chosen = choose(sorted(there))
+    parts = _parts(wanted, commit, there) if "model_index.json" in there else frozenset()
+    chosen = choose(sorted(there), parts) if parts or link.kind in ("diffusers", "clip") else []
     name = names.check(link.name) if link.name else names.clean((wanted.path or wanted.repo).split("/")[-1])
     if not chosen:
         return [_only_file(link, wanted)]
     return [_of_row(link.kind if link.kind == "clip" else "diffusers", name, _Wanted(wanted.repo, wanted.revision, _joined(wanted.path, path)), path, there[path], commit) for path in chosen]
 
 
-def choose(paths: list[str]) -> list[str]:
-    """The files of a diffusers folder (or a transformers one) that are needed: configurations, tokenizers, and of each weight
-    the safetensors of one precision for the whole, fp16 where all parts have it. Nothing where it is neither.
+def choose(paths: list[str], parts: frozenset[str] = frozenset()) -> list[str]:
+    """The files that are needed of a folder with these parts ("unet", "vae", …), or of a transformers folder, which has none:
+    configurations, tokenizers, and the safetensors of one precision for the whole, fp16 where all of it is there in fp16.
+    Nothing where that cannot be had.
 
-    Beside `model_index.json`, a checkpoint that holds everything once more is left out; so are pickles, onnx, flax.
+    A checkpoint beside `model_index.json` that holds everything once more is left out; so are pickles, onnx and flax.
     """
-    indexed = "model_index.json" in paths
-    if not indexed and "config.json" not in paths:
-        return []
-    inside = [path for path in paths if path.count("/") == (1 if "/" in path else 0) and not path.split("/")[0] in LEFT_OUT]
-    weights = [path for path in inside if path.endswith(".safetensors") and ("/" in path) == indexed]
-    halves = [path for path in weights if ".fp16" in PurePosixPath(path).name]
-    parts = {PurePosixPath(path).parent for path in weights}
-    fp16 = bool(halves) and {PurePosixPath(path).parent for path in halves} == parts
+    folders = parts or {""}
+    inside = [path for path in paths if path.rpartition("/")[0] in folders]
+    weights = [path for path in inside if path.endswith(".safetensors")]
+    weighed = {_folder(path) for path in weights}
+    fp16 = bool(weighed) and {_folder(path) for path in weights if _precision(path) == "fp16"} == weighed
     kept = [path for path in weights if _precision(path) == ("fp16" if fp16 else "")]
-    if not kept or {PurePosixPath(path).parent for path in kept} != parts:
+    if not kept or {_folder(path) for path in kept} != weighed:
         return []
-    used = {PurePosixPath(path).parent for path in kept}
-    texts = [path for path in inside if path.endswith((".json", ".txt", ".model", ".jinja")) and _is_text_of(path, used, fp16)]
-    return sorted({*kept, *texts})
+    texts = [path for path in inside if path.endswith((".json", ".txt", ".model", ".jinja")) and _is_needed(PurePosixPath(path).name, fp16)]
+    return sorted({*kept, *texts, *(["model_index.json"] if parts else [])})
+
+
+def _parts(wanted: _Wanted, commit: str, there: Iterable[str]) -> frozenset[str]:
+    """The folders that model_index.json names (all, if it names none), without those that only judge or decorate."""
+    index = _Wanted(wanted.repo, commit or wanted.revision, _joined(wanted.path, "model_index.json"))
+    answer = _asking.ask(index.url(), token=token(TOKEN))
+    _raise_for(answer, index, token(TOKEN))
+    told = answer.json()
+    rows = told.items() if isinstance(told, dict) else ()
+    named = {name for name, row in rows if isinstance(row, list) and row and row[0]}
+    return frozenset(named or {path.split("/")[0] for path in there if "/" in path}) - frozenset(LEFT_OUT)
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _precision(path: str) -> str:
@@ -193,14 +206,11 @@ def _precision(path: str) -> str:
     return stem.partition(".")[2]
 
 
-def _is_text_of(path: str, weighed: set[PurePosixPath], fp16: bool) -> bool:
-    """Whether a text belongs to the chosen weights: an index only of that precision, and no folder of onnx or flax."""
-    name, folder = PurePosixPath(path).name, PurePosixPath(path).parent
+def _is_needed(name: str, fp16: bool) -> bool:
+    """Whether a text goes with the chosen weights: of indexes of shards only the one of that precision."""
     if ".index." in name:
-        return folder in weighed and (".fp16." in name) == fp16 and ".safetensors." in name
-    if folder == PurePosixPath("."):
-        return name in ("model_index.json", "config.json") or folder in weighed and not name.lower().startswith(("readme", "license"))
-    return folder in weighed or name.startswith(("tokenizer", "special_tokens", "vocab", "merges", "added_tokens", "scheduler", "spiece", "preprocessor", "chat_template"))
+        return ".safetensors." in name and (".fp16." in name) == fp16
+    return not name.lower().startswith(("readme", "license"))
 
 
 def _only_file(link: Link, wanted: _Wanted) -> Resource:
