@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 
 import installing
 
-CHOSEN = ("engine", "model")  # what cell 2 chooses and keeps
 OURS = frozenset({"REVERIE_SOURCE", "REVERIE_ROOT"})  # parameters of cell 1
 SERVERS = ("jupyter-lab", "jupyterlab", "jupyter-notebook", "jupyter-server", "jupyter_server", "jupyterhub", "notebookapp", "colab")
 
 
 def parameters(namespace: dict) -> dict:
-    """The variables that papermill (or somebody in a cell of their own) set: plain values without a leading underscore."""
+    """The variables that papermill (or somebody in a cell of their own) set: plain values without a leading underscore, and lists
+    where cell 2 chooses one."""
+    from reverie.host.choices import LISTS
+
     plain = (str, int, float, bool)
-    return {name: value for name, value in namespace.items() if isinstance(value, plain) and not name.startswith("_") and name not in OURS}
+    return {
+        name: value for name, value in namespace.items()
+        if (isinstance(value, plain) or name in (*LISTS, "civitai") and isinstance(value, (list, tuple))) and not name.startswith("_") and name not in OURS
+    }
 
 
 def headless() -> bool:
@@ -61,37 +65,54 @@ def plainly():
 
 
 def check(given: dict) -> None:
-    """Every parameter is one that a pipeline has, and fits; BadInput in one sentence otherwise. Only where papermill gave them:
-    in an open notebook other variables are the person's own business."""
+    """Every parameter is one that a pipeline or cell 2 has, and fits; BadInput in one sentence otherwise. Only where papermill gave
+    them: in an open notebook other variables are the person's own business."""
     import difflib
 
     from reverie import pipelines
     from reverie.errors import BadInput
     from reverie.faces import forms
+    from reverie.host.choices import PARAMETERS
 
-    known = {field for name in pipelines.names() for field in pipelines.get(name).Params.model_fields}
+    known = PARAMETERS.union(*(pipelines.get(name).Params.model_fields for name in pipelines.names()))
     for name in set(given) - known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known are: {', '.join(sorted(known))}."
         raise BadInput(f"There is no parameter '{name}'.", hint)
     Params = pipelines.get("generate" if str(given.get("prompt") or "").strip() else "illustrate").Params
-    forms.parse(Params, forms.only_known(Params, given))
+    forms.parse(Params, forms.only_known(Params, drawing(given)))
+    choices(given)
+
+
+def choices(given: dict):
+    """What cell 2 kept, under what was given: a reverie.host.choices.Choices. BadInput where the file or a parameter does not fit."""
+    from reverie.host import choices as kept
+
+    return kept.with_parameters(kept.load(), choosing(given))
+
+
+def choosing(given: dict) -> dict:
+    """Those of the parameters that cell 2 chooses."""
+    from reverie.host.choices import PARAMETERS
+
+    return {name: value for name, value in given.items() if name in PARAMETERS}
+
+
+def drawing(given: dict) -> dict:
+    """The parameters as the pipelines take them: of `loras`, which cell 2 has too, only what is no address to fetch from."""
+    from reverie.host.choices import is_link, several
+
+    if "loras" not in given:
+        return given
+    asked = given["loras"]
+    named = asked if isinstance(asked, str) and "://" not in asked else ", ".join(item for item in several(asked) if not is_link(item))
+    return {**given, "loras": named}
 
 
 def chosen(given: dict) -> dict:
-    """What cell 2 kept, under what was given: {"engine": …, "model": …} as far as either says."""
-    from reverie import settings
-
-    kept: dict = {}
-    with contextlib.suppress(OSError, ValueError):
-        kept = json.loads((settings.load().storage / "settings.json").read_text("utf-8"))
-    return {name: str(values[name]) for values in (kept, given) if isinstance(values, dict) for name in CHOSEN if values.get(name)}
-
-
-def keep(choice: dict) -> None:
-    from reverie import media, settings
-
-    media.write_text(settings.load().storage / "settings.json", json.dumps(choice, indent=2) + "\n")
+    """{"engine": …, "model": …}: what the studio draws with."""
+    found = choices(given)
+    return {"engine": found.engine, "model": found.model}
 
 
 def show(widget) -> None:

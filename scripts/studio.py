@@ -11,7 +11,7 @@ def main(namespace: dict) -> None:
     with cells.plainly():
         from reverie.faces import widgets
 
-        parameters = {**cells.chosen(given), **given}
+        parameters = {**cells.chosen(given), **cells.drawing(given)}
         if cells.headless():
             cells.check(given)
             tell(widgets.run_headless(parameters))

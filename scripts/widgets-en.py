@@ -1,4 +1,4 @@
-"""Cell 2: choose the engine and the model. What is chosen is kept in storage/settings.json."""
+"""Cell 2: choose. What is chosen is kept in storage/choices.json."""
 
 from __future__ import annotations
 
@@ -6,66 +6,27 @@ import cells
 
 
 def main(namespace: dict) -> None:
-    """Two lists to choose from in an open notebook; one line where nobody looks."""
+    """Tabs in an open notebook; one line where nobody looks."""
     given = cells.parameters(namespace)
     with cells.plainly():
-        if cells.headless():
-            cells.check(given)
-        choice = {"engine": "diffusers", "model": "pocket", **cells.chosen(given)}
-        if cells.headless():
-            print(f"engine {choice['engine']}, model {choice['model']}")
-        else:
-            cells.show(chooser(choice))
+        if not cells.headless():
+            from reverie.faces.widgets.choose import choose_tabs
+
+            cells.show(choose_tabs(cells.choosing(given)))
+            return
+        cells.check(given)
+        print(told(cells.choices(given)))
 
 
-def label(model) -> str:
-    """`Stable Diffusion 1.5 · not here, 4.3 GB`"""
-    size = f", {model.size / 1e9:.1f} GB" if model.size and not model.here else ""
-    return f"{model.title} · {'here' if model.here else 'not here' + size}"
+def told(chosen) -> str:
+    """`engine diffusers, model pocket · comfyui · 3 to have: sd15, sdxl-vae, moon`"""
+    from reverie.host import choices
 
-
-def chooser(choice: dict):
-    """An ipywidgets box: engine, model, what is known of the model, and what would suit this machine."""
-    import ipywidgets as w
-
-    from reverie import engines, models
-
-    found = {model.id: model for model in models.all()}
-    wide = {"layout": w.Layout(width="min(100%, 46rem)"), "style": {"description_width": "4.5rem"}}
-    engine = w.Select(options=engines.names(), description="Engine", rows=max(2, len(engines.names())), **wide)
-    model = w.Select(options=[(label(m), m.id) for m in found.values()], description="Model", rows=min(10, max(3, len(found))), **wide)
-    engine.value = choice["engine"] if choice["engine"] in engine.options else engine.options[0]
-    model.value = choice["model"] if choice["model"] in found else next(iter(found))
-    about, saved = w.HTML(), w.HTML()
-
-    def tell(_=None) -> None:
-        about.value = card(found[model.value])
-
-    def changed(_) -> None:
-        tell()
-        cells.keep({"engine": engine.value, "model": model.value})
-        saved.value = "<small>kept in storage/settings.json</small>"
-
-    tell()
-    for widget in (engine, model):
-        widget.observe(changed, "value")
-    return w.VBox([engine, model, about, w.HTML(advice()), saved])
-
-
-def card(model) -> str:
-    from html import escape
-
-    facts = [f"{model.width}×{model.height}", f"{model.steps} steps", model.licence and f"licence: {model.licence}"]
-    return f"<b>{escape(model.title)}</b> <small>{escape(' · '.join(filter(None, facts)))}</small><br>{escape(model.note)}"
-
-
-def advice() -> str:
-    from html import escape
-
-    from reverie import models
-
-    rows = [f"<li><b>{escape(m.title)}</b>: {escape(m.note)}</li>" for m in models.advise()]
-    return f"<small>Next to fetch for this machine (cell 3 says how):<ul>{''.join(rows)}</ul></small>" if rows else ""
+    things = [item.rpartition("/")[2] or item for key in choices.KINDS for item in getattr(chosen, key)]
+    things += [pick.title or f"CivitAI {pick.version}" for pick in chosen.civitai]
+    things += [link.name or link.address for link in choices.own_links(chosen)]
+    listed = f"{len(things)} to have: {', '.join(things[:8])}{' …' if len(things) > 8 else ''}" if things else ""
+    return " · ".join(filter(None, (f"engine {chosen.engine}, model {chosen.model}", chosen.webui, listed)))
 
 
 if __name__ == "__main__":

@@ -100,12 +100,33 @@ def storage(tmp_path, monkeypatch) -> Path:
 
 
 def test_what_is_chosen_is_kept_and_what_is_given_wins(storage):
-    chooser = setup.load("widgets-en").chooser({"engine": "diffusers", "model": "pocket"})
-    chooser.children[1].value = "sd15"
+    from reverie.host import choices
+
+    choices.save(choices.Choices(model="sd15"))
     assert cells.chosen({}) == {"engine": "diffusers", "model": "sd15"}
     assert cells.chosen({"model": "pocket"})["model"] == "pocket"
+
+
+def test_what_an_older_version_kept_is_read(storage):
+    storage.mkdir()
+    (storage / "settings.json").write_text('{"engine": "diffusers", "model": "sd15"}')
+    assert cells.chosen({})["model"] == "sd15"
     (storage / "settings.json").write_text("broken")
-    assert cells.chosen({}) == {}
+    assert cells.chosen({}) == {"engine": "diffusers", "model": "pocket"}
+
+
+def test_choices_of_cell_two_are_parameters_too(storage, capsys, monkeypatch):
+    from reverie.errors import BadInput
+
+    monkeypatch.setenv("REVERIE_HEADLESS", "1")
+    given = {"webui": "comfyui", "models": "sd15, sdxl-base", "loras": ["https://example.org/moon.safetensors", "ink:0.5"], "tunnel": False}
+    setup.load("widgets-en").main(given)
+    assert capsys.readouterr().out == "engine diffusers, model pocket · comfyui · 3 to have: sd15, sdxl-base, moon.safetensors\n"
+    assert cells.drawing(given)["loras"] == "ink:0.5"
+    assert cells.drawing({"loras": "ink:0.5, moon"}) == {"loras": "ink:0.5, moon"}
+    for wrong, said in (({"modells": "sd15"}, "Did you mean 'models'"), ({"launch_options": "--a; b"}, "belongs to a shell"), ({"port": "x"}, "port")):
+        with pytest.raises(BadInput, match=said):
+            cells.check(wrong)
 
 
 def test_a_model_cut_short_is_told(tmp_path):

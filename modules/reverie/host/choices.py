@@ -1,6 +1,7 @@
 """What was chosen in cell 2: one settings file, `storage/choices.json`. Tokens are never in it, and nothing in it reaches a shell.
 
     load, save        our own file, written whole or not at all; an older one (settings.json) is read when there is none yet
+    changed           one field at a time, checked
     export, import_   the same as a text that can be given away; what comes from elsewhere is checked more strictly
     with_parameters   the same choices as papermill's parameters
     wanted            everything that is to be here before the start, as links
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Annotated, Any, Iterable, Literal
 
@@ -25,6 +27,7 @@ from reverie.host.resources import FOLDERS, Link
 FORMAT = 2  # 1 was settings.json: engine and model alone
 MAX_BYTES = 1 << 20
 MAX_ITEMS, MAX_TEXT = 500, 100_000
+_writing = threading.Lock()  # the staged file is named after the process alone
 _ID, _LINK = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", r"https?://[^\s\x00-\x1f\x7f]{1,2000}"
 
 Identifier = Annotated[str, StringConstraints(pattern=rf"^{_ID}\z", max_length=100)]
@@ -131,14 +134,19 @@ def load(settings=None) -> Choices:
     return _read(data, str(path(settings)), pasted.Lifted())
 
 
-def save(choices: Choices, settings=None) -> tuple[Choices, list[str]]:
-    """Write them, whole or not at all. A secret among them goes into secrets.env first: (what was written, a word about each)."""
+def changed(choices: Choices, **fields: Any) -> tuple[Choices, list[str]]:
+    """`choices` with these fields, and a word about each secret among them: those go into secrets.env. BadInput where one
+    does not fit."""
     lifted = pasted.Lifted()
-    data = pasted.lift(choices.model_dump(mode="json"), lifted)
-    clean = _checked(data, "What was chosen") if lifted.secrets or lifted.notes else choices
+    clean = _checked({**choices.model_dump(mode="json"), **pasted.lift(fields, lifted)}, "This")
     _keep_secrets(lifted)
-    media.write_text(path(settings), export(clean))
     return clean, lifted.notes
+
+
+def save(choices: Choices, settings=None) -> None:
+    """Write them, whole or not at all, and without secrets."""
+    with _writing:
+        media.write_text(path(settings), export(choices))
 
 
 def export(choices: Choices) -> str:
@@ -216,18 +224,19 @@ def _keep_secrets(lifted: pasted.Lifted) -> None:
 def _check_paths(choices: Choices, settings) -> None:
     """What comes from elsewhere names no files of this machine but those of the project and its storage."""
     inside = (settings.storage, settings.root)
-    leads_out = launch_options.outside(choices.launch_options, inside)
-    for item in filter(None, re.split(r"[\s,]+", choices.links)):
-        place = re.sub(r"^[a-z_]+:(?!//)|\[[^\]]*\]$|^file://", "", item, flags=re.IGNORECASE)
-        local = re.match(r"[/~.\\]|[A-Za-z]:[\\/]", place)
-        if local and (".." in Path(place).parts or not any(Path(place).is_relative_to(folder) for folder in inside)):
-            leads_out = leads_out or item
-    for name in ("model", "engine"):
-        value = getattr(choices, name)
-        if re.match(r"[/~.\\]|[A-Za-z]:[\\/]", value) and not any(Path(value).is_relative_to(folder) and ".." not in value for folder in inside):
-            leads_out = leads_out or value
-    if leads_out:
-        raise BadInput(f"The settings file leads out of the project's folders: '{leads_out[:80]}'.", "Take that out of the file, or type it in yourself.")
+    places = [choices.model, choices.engine, *(link.address for link in own_links(choices))]
+    leads_out = [place for place in places if _is_path(place) and not _is_inside(place, inside)]
+    if place := next(iter(leads_out), "") or launch_options.outside(choices.launch_options, inside):
+        raise BadInput(f"The settings file leads out of the project's folders: '{place[:80]}'.", "Take that out of the file, or type it in yourself.")
+
+
+def _is_path(place: str) -> bool:
+    return bool(re.match(r"(?i:file:)|[/~.\\]|[A-Za-z]:[\\/]", place)) or ("/" in place or "\\" in place) and not re.match(r"\w+:", place)
+
+
+def _is_inside(place: str, folders: Iterable[Path]) -> bool:
+    path = Path(re.sub(r"^file:(//)?", "", place, flags=re.IGNORECASE))
+    return path.is_absolute() and ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders)
 
 
 # ----------------------------------------------------------------------------------------------- papermill and cell 3
@@ -245,16 +254,13 @@ def with_parameters(choices: Choices, given: dict[str, Any]) -> Choices:
         if name == "tunnel":
             found |= _tunnel(value)
         elif name == "civitai":
-            found[name] = [_pick(item) for item in _several(value)]
+            found[name] = [_pick(item) for item in several(value)]
         elif name in (*LISTS, "tunnel_order"):
-            items = _several(value)
+            items = several(value)
             found[name] = _to_fetch(items) if name == "loras" else items
         else:
             found[name] = str(value) if Choices.model_fields[name].annotation is str else value
-    lifted = pasted.Lifted()
-    clean = pasted.lift({**choices.model_dump(mode="json"), **found}, lifted)
-    _keep_secrets(lifted)
-    return _checked(clean, "What was given")
+    return changed(choices, **found)[0]
 
 
 def is_link(item: str) -> bool:
@@ -263,17 +269,23 @@ def is_link(item: str) -> bool:
 
 def wanted(choices: Choices) -> list[Link]:
     """Everything that is to be here before the start: chosen rows, picks, own links, and the studio's model if it has a row."""
-    from reverie.host import links
-
     rows = settings_module.config("models").get("models", {})
     found = [Link(item, item, KINDS[key] if is_link(item) else "") for key in KINDS for item in getattr(choices, key)]
     if choices.model in rows and not rows[choices.model].get("bundled") and choices.model not in choices.models:
         found.insert(0, Link(choices.model, choices.model))
     found += [Link(pick.title or pick.url, pick.url, pick.kind) for pick in choices.civitai]
-    return found + links.parse(choices.links)
+    return found + own_links(choices)
 
 
-def _several(value: Any) -> list[str]:
+def own_links(choices: Choices) -> list[Link]:
+    """The links that were typed in. BadInput names the line that is none."""
+    from reverie.host import links
+
+    return links.parse(choices.links)
+
+
+def several(value: Any) -> list[str]:
+    """A list, or text with commas or blanks between, as a list of words."""
     items = value if isinstance(value, (list, tuple)) else re.split(r"[\s,]+", str(value))
     return [str(item).strip() for item in items if str(item).strip()]
 
@@ -288,7 +300,7 @@ def _tunnel(value: Any) -> dict[str, Any]:
     text = str(value).strip().lower()
     if text in ("", "0", "no", "off", "false", "none"):
         return {"tunnel": False}
-    return {"tunnel": True} if text in ("1", "yes", "on", "true") else {"tunnel": True, "tunnel_order": _several(text)}
+    return {"tunnel": True} if text in ("1", "yes", "on", "true") else {"tunnel": True, "tunnel_order": several(text)}
 
 
 def _pick(item: str) -> dict[str, int]:

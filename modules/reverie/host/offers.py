@@ -41,7 +41,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Offer:
-    """One row. `size` in bytes (0: not known) of what is fetched, rounded where `about`; `vram_gb` and `ram_gb` 0 where nobody said."""
+    """One row. `size` in bytes (0: not known) of what is fetched, rounded where `about`; not `fetchable`: it comes along, or the person put it there; `vram_gb` and `ram_gb` 0 where nobody said."""
 
     id: str
     key: str
@@ -52,7 +52,7 @@ class Offer:
     vram_gb: float = 0.0
     ram_gb: float = 0.0
     here: bool = False
-    bundled: bool = False
+    fetchable: bool = True
     note: str = ""
     licence: str = ""
 
@@ -135,7 +135,7 @@ def _things(choices: Choices, offers: dict[str, list[Offer]], here: Machine, set
         for item in getattr(choices, key):
             offer = known.get(item, Offer(item, key, item.rpartition("/")[2] or item))
             found[f"{key}/{item}"] = _Thing(offer.title, offer.size, offer.here, fits(offer, here) == "too large")
-    drawn = next((offer for offer in offers.get("models", ()) if offer.id == choices.model and not offer.bundled), None)
+    drawn = next((offer for offer in offers.get("models", ()) if offer.id == choices.model and offer.fetchable), None)
     if drawn:
         found[f"models/{drawn.id}"] = _Thing(drawn.title, drawn.size, drawn.here, fits(drawn, here) == "too large")
     return found | {f"civitai/{pick.version}/{pick.file}": _Thing(pick.title or f"CivitAI {pick.version}", pick.size, is_here(pick, settings)) for pick in choices.civitai}
@@ -156,7 +156,7 @@ def _rows(key: str) -> dict[str, dict]:
 def _of_model(model: models.Model) -> Offer:
     size = model.size or _about(model.id)
     return Offer(
-        model.id, "models", model.title, model.family, size, not model.size, model.vram_gb, model.ram_gb, model.here, bool(model.bundled), model.note, model.licence
+        model.id, "models", model.title, model.family, size, not model.size, model.vram_gb, model.ram_gb, model.here, bool(model.url or model.repo), model.note, model.licence
     )
 
 
@@ -170,6 +170,6 @@ def _of_row(key: str, name: str, row: dict, settings) -> Offer:
 def _lies(key: str, name: str, row: dict, settings) -> bool:
     """Whether the row's file is in its folder, under the name that it gets there, or under its id."""
     folder = settings.models / FOLDERS[KINDS[key]]
-    names = {row.get("name", ""), unquote(row["url"].split("?")[0].rpartition("/")[2]), f"{name}.safetensors"} - {""}
+    names = {row.get("name") or unquote(row["url"].split("?")[0].rpartition("/")[2]), f"{name}.safetensors"}
     generic = {"pytorch_lora_weights.safetensors", "diffusion_pytorch_model.safetensors", "model.safetensors"}
     return any((folder / file).is_file() for file in names - generic)

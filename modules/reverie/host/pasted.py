@@ -49,7 +49,7 @@ def _of_word(word: str, lifted: Lifted) -> str:
         lifted.note("A name and password that stood in a link were taken out; they are not kept.")
         word = _LOGIN.sub("", word)
     word = _PARAMETER.sub(lambda match: _keep(match, host, lifted), word)
-    return re.sub(r"\?&+", "?", word).removesuffix("?")
+    return re.sub(r"\?(?=\[|$)", "", re.sub(r"\?&+", "?", word))
 
 
 def _keep(match: re.Match, host: str, lifted: Lifted) -> str:
