@@ -7,7 +7,6 @@ its interpreter was started once and the receipt was written.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -22,7 +21,6 @@ from reverie.host import webuis
 CHECK_S, MAKE_S = 120, 600
 _SHEBANG_MAX = 127  # letters that every Linux reads of a first line
 _PYTHON = re.compile(r"python[\d.]*w?(\.exe)?$")
-_log = logging.getLogger(__name__)
 
 
 def receipt(folder: Path) -> dict:
@@ -52,8 +50,7 @@ def make(folder: Path, python: str, system_packages: bool) -> None:
 
 
 def relocate(folder: Path, final: Path, version: str = "") -> None:
-    """Make the environment unpacked at `folder` one that lives at `final`. Twice does no harm. HostFailed where its Python is
-    missing here."""
+    """Make the environment unpacked at `folder` one that lives at `final`. HostFailed where its Python is missing here."""
     bin_folder = next((folder / name for name in ("bin", "Scripts") if (folder / name).is_dir()), None)
     if bin_folder is None:
         raise HostFailed(f"{folder.name} holds no Python environment (no bin folder).", "Pack the folder that `python -m venv` made.")
@@ -65,8 +62,7 @@ def relocate(folder: Path, final: Path, version: str = "") -> None:
         if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
             _rewrite(path, old, str(final), bin_folder.name)
     for path in [*folder.glob("lib/python*/site-packages/*.pth"), *folder.glob("lib/python*/site-packages/*.egg-link")]:
-        if old:
-            _replace(path, old, str(final))
+        _replace(path, old, str(final))
 
 
 def check(folder: Path) -> str:
@@ -157,8 +153,9 @@ def _packed_at(folder: Path, bin_folder: Path) -> str:
 
 
 def _runs_itself(bin_folder: Path) -> bool:
-    """Whether it brought an interpreter (a file, no link), as environments that are made to be carried about do."""
-    return any(path.is_file() and not path.is_symlink() and _PYTHON.match(path.name) and path.stat().st_size > 4096 for path in bin_folder.iterdir())
+    """Whether it brought an interpreter (a file, no link) with all it needs, as environments that are made to be carried do."""
+    home = _config(bin_folder.parent).get("home", "")
+    return not (home and not os.path.isdir(home)) and any(path.is_file() and not path.is_symlink() and _PYTHON.match(path.name) and path.stat().st_size > 4096 for path in bin_folder.iterdir())
 
 
 def _give_python(folder: Path, bin_folder: Path, python: str) -> None:
@@ -183,9 +180,9 @@ def _rewrite(path: Path, old: str, new: str, bin_name: str) -> None:
         ours = names_python and (names_python[1].startswith(old.encode() + b"/") if old else not os.path.exists(names_python[1]))
         if ours:
             _write(path, _first_line(f"{new}/{bin_name}/{names_python[2].decode()}", (names_python[3] or b"").decode()) + rest)
-            data = path.read_bytes()
-    if old and old.encode() in data and b"\0" not in data[:8192]:
-        _write(path, data.replace(old.encode(), new.encode()))
+            data = rest
+    if b"\0" not in data[:8192]:
+        _replace(path, old, new)
 
 
 def _first_line(python: str, arguments: str) -> bytes:
@@ -196,9 +193,11 @@ def _first_line(python: str, arguments: str) -> bytes:
 
 
 def _replace(path: Path, old: str, new: str) -> None:
+    """The old place's name, where it stands alone, becomes the new one's."""
     data = path.read_bytes()
-    if old.encode() in data:
-        _write(path, data.replace(old.encode(), new.encode()))
+    changed = re.sub(rb"(?<![\w./-])" + re.escape(old.encode()) + rb"(?![\w.-])", lambda match: new.encode(), data) if old else data
+    if changed != data:
+        _write(path, changed)
 
 
 def _write(path: Path, data: bytes) -> None:
