@@ -1,5 +1,5 @@
-"""Cell 4: start what was chosen. In-process generation needs no server: this looks at the machine, starts the engine's worker
-once to see that it answers, and ends it. Nothing is left running, so there is nothing to stop."""
+"""Cell 4: start what was chosen. A WebUI is started, waited for and shown with its log and its addresses; without one this looks at
+the machine and starts the engine's worker once to see that it answers. Whatever is started here ends with the notebook."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import time
 import cells
 
 ANSWER_S = 120
+OURS = ("webui", "tunnel")  # parameters that are heard in an open notebook too; there, other names are the person's own business
+HEADLESS = ("webui", "tunnel", "tunnel_order", "port", "launch_options")
 
 
 def main(namespace: dict) -> None:
-    """Where this runs, what it may do, and whether the engine answers: with a real small picture in an open notebook."""
+    """Where this runs, what it may do, and what was chosen: a WebUI, or the studio's own engine."""
     given = cells.parameters(namespace)
     with cells.plainly():
         from reverie.host import platform
@@ -24,8 +26,33 @@ def main(namespace: dict) -> None:
         print(f"{where.name}: {machine()}")
         for line in filter(None, (where.policy, where.notes)):
             print(line)
+        choices = chosen(given)
+        if choices.webui:
+            return start(choices, given, where)
         name = cells.chosen(given).get("engine", "diffusers")
-        print(f"engine {name}: {answers() if cells.headless() else draws(name)}; no server is configured, nothing stays running")
+        print(f"engine {name}: {answers() if cells.headless() else draws(name)}; no WebUI was chosen, nothing stays running")
+
+
+def chosen(given: dict):
+    """Cell 2's choices, under the parameters that are about the start."""
+    from reverie.host import choices
+
+    heard = HEADLESS if cells.headless() else OURS
+    return choices.with_parameters(choices.load(), {name: given[name] for name in heard if name in given})
+
+
+def start(choices, given: dict, where) -> None:
+    """The WebUI's panel where somebody looks, and the cell returns; else it is started and waited for."""
+    from reverie import settings
+    from reverie.faces.widgets import launch
+    from reverie.host import webuis
+
+    here = settings.load()
+    ui = webuis.find(choices.webui)
+    if cells.headless():
+        launch.run_headless(ui, here, choices, choices.tunnel and "tunnel" in given, print)
+    else:
+        cells.show(launch.panel_for(ui, here, choices, where.policy).widget)
 
 
 def machine() -> str:

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable
 
 from reverie import models
 from reverie.errors import Cancelled, HostFailed
@@ -26,7 +26,7 @@ from reverie.host.processes import Running
 from reverie.host.webuis import WebUI
 from reverie.settings import Settings, config
 
-__all__ = ["Running", "find", "health", "launch", "stop", "tail"]
+__all__ = ["Running", "find", "health", "launch", "open_way", "stop", "tail", "why_ended"]
 
 SILENT_S = 900  # without a word in the log and without an answer: it hangs. A first start may install and fetch for minutes
 TELL_S = 20  # so often somebody who waits hears of it, where the log says nothing
@@ -40,25 +40,27 @@ NOT_INHERITED = ("GRADIO_", "INVOKEAI_", "SD_", "COMMANDLINE_ARGS", "KAGGLE_KERN
 
 def launch(
     ui: WebUI, settings: Settings, on_line: Callable[[str], None] | None = None, port: int | None = None, extra: Iterable[str] = (), *,
-    ends_with_parent: bool = True, cancelled: Callable[[], bool] = lambda: False, silent_s: float = SILENT_S,
+    on_note: Callable[[str], None] | None = None, ends_with_parent: bool = True, cancelled: Callable[[], bool] = lambda: False,
+    silent_s: float = SILENT_S,
 ) -> Running:
     """Start this WebUI and wait for its health address; what runs already is returned as it is.
 
-    `port`: its usual one unless it is taken. `extra`: more options, checked. HostFailed when it is not installed, ends, or is
+    `on_line` hears its log, `on_note` (else `on_line` too) what is to be said of it. `port`: its usual one unless it is taken. `extra`: more options, checked. HostFailed when it is not installed, ends, or is
     silent for `silent_s`; BadInput for an option that is not allowed; Cancelled when `cancelled()` says so (it is stopped then).
     """
-    say = on_line or (lambda line: None)
+    hear = on_line or (lambda line: None)
+    say = on_note or hear
     there = find(ui, settings)
     if there is not None and there.alive:
         say(f"{ui.title} runs already: {there.about.get('url', '')}")
-        return _wait(ui, there, settings, say, cancelled, silent_s, follow=False)
+        return _wait(ui, there, settings, say, None, cancelled, silent_s)
     if not webuis.is_installed(ui, settings):
         raise HostFailed(f"{ui.title} is not installed.", f"Install it: reverie webui install {ui.id}")
     words = allowed(extra)
     for last in (False, True):
         record = _start(ui, settings, say, port or ui.port, words, ends_with_parent)
         try:
-            return _wait(ui, record, settings, say, cancelled, silent_s)
+            return _wait(ui, record, settings, say, hear, cancelled, silent_s)
         except _PortTaken as error:
             if last:
                 raise
@@ -73,6 +75,14 @@ def stop(ui: WebUI, settings: Settings, within_s: float = 20) -> bool:
 def find(ui: WebUI, settings: Settings) -> Running | None:
     """How it was last started, alive or not; None if never, or it was stopped."""
     return processes.find(name_of(ui), settings)
+
+
+def open_way(record: Running, settings: Settings, order: Iterable[str] = (), **more: Any):
+    """A tunnel (reverie.host.tunnels) to what runs, by one of `order`. Its password: REVERIE_PASSWORD of the secrets, else a new one."""
+    from reverie.host import secrets, tunnels
+
+    password = secrets.token("REVERIE_PASSWORD") or None
+    return tunnels.open_tunnel(record.port, settings, tuple(order) or None, password=password, title=record.about.get("title", record.name), **more)
 
 
 def health(record: Running) -> str:
@@ -163,21 +173,21 @@ def _is_free(port: int) -> bool:
 # -------------------------------------------------------------------------------------------------------------- to wait
 
 
-def _wait(ui: WebUI, record: Running, settings: Settings, say, cancelled, silent_s: float, follow: bool = True) -> Running:
-    """The record once it answers. Whoever only finds it running hears no log, and does not end it."""
+def _wait(ui: WebUI, record: Running, settings: Settings, say, hear, cancelled, silent_s: float) -> Running:
+    """The record once it answers. Whoever only finds it running (`hear` None) hears no log, and does not end it."""
     begun = told = grown = time.monotonic()
-    log, size = Path(record.log), -1
+    log, size = Path(record.log), None
     with contextlib.closing(logs.Follower(log)) as follower:
         while True:
-            for line in follower.lines() if follow else ():
-                say(line)
+            for line in follower.lines() if hear else ():
+                hear(line)
                 told = time.monotonic()
             if not record.alive:
-                raise _ended(ui, record, settings)
+                raise why_ended(ui, record, settings)
             status = _status(record.port, ui.health)
             if _is_up(status):
                 _keep_private(ui, record, settings)
-                if follow:
+                if hear:
                     say(f"{ui.title} answers at {record.about['url']} after {time.time() - record.since:.0f} s.")
                 return record
             now = time.monotonic()
@@ -187,7 +197,7 @@ def _wait(ui: WebUI, record: Running, settings: Settings, say, cancelled, silent
                 stop(ui, settings)
                 raise Cancelled(f"{ui.title} was stopped while it started.")
             if now - grown > silent_s:
-                raise _hanging(ui, record, settings, status, silent_s, follow)
+                raise _hanging(ui, record, settings, status, silent_s, bool(hear))
             if now - told > TELL_S:
                 told = now
                 say(f"… {ui.title} has been starting for {now - begun:.0f} s")
@@ -243,21 +253,20 @@ def _own_addresses() -> list[str]:
 # ---------------------------------------------------------------------------------------------------------- what went wrong
 
 
-def _ended(ui: WebUI, record: Running, settings: Settings) -> HostFailed:
-    """Why it is gone, by the last of its log."""
+def why_ended(ui: WebUI, record: Running, settings: Settings, when: str = "while it started") -> HostFailed:
+    """Why it is gone, by the last of its log, as an error to raise or to show."""
     deadline = time.monotonic() + processes.KILL_S
-    now = record
-    while now is not None and now.code is None and processes.is_alive(record.keeper, record.keeper_born) and time.monotonic() < deadline:
-        time.sleep(0.05)
-        now = processes.find(record.name, settings)
+    while processes.is_alive(record.keeper, record.keeper_born) and time.monotonic() < deadline:
+        time.sleep(0.05)  # it writes down how it ended
+    now = processes.find(record.name, settings)
     if now is None:
-        return HostFailed(f"{ui.title} was stopped while it started.", "Start it again when you want it.")
+        return HostFailed(f"{ui.title} was stopped {when}.", "Start it again when you want it.")
     lines = tail(Path(record.log), 120)
-    what = f"{ui.title} ended while it started{_how(now.code)}: {last_words(lines) or 'it said nothing'}"
+    what = f"{ui.title} ended {when}{_how(now.code)}: {last_words(lines) or 'it said nothing'}"
     reason = reason_in(lines)
     known = {"id": ui.id, "title": ui.title, "log": record.log, "storage": settings.storage}
     next_step = reason["next"].format(**known) if reason else _by_code(now.code)
-    return (_PortTaken if reason and reason.get("again") else HostFailed)(what.rstrip(".") + ".", f"{next_step} The log: {record.log}".strip())
+    return (_PortTaken if reason and reason.get("again") else HostFailed)(what.rstrip(".") + ".", f"{next_step} (Its log: {record.log})".strip())
 
 
 def _hanging(ui: WebUI, record: Running, settings: Settings, status: int, silent_s: float, ours: bool) -> HostFailed:
@@ -266,7 +275,7 @@ def _hanging(ui: WebUI, record: Running, settings: Settings, status: int, silent
     said = f"answers with status {status}" if status else "does not answer"
     last = last_words(tail(Path(record.log), 120)) or "nothing"
     what = f"{ui.title} {said} at {record.about['url']}{ui.health}, and its log has not grown for {silent_s:.0f} s. Its last words: {last.rstrip('.')}."
-    return HostFailed(what, f"{'It was stopped. ' if ours else ''}The log: {record.log}")
+    return HostFailed(what, f"{'It was stopped. ' if ours else ''}(Its log: {record.log})")
 
 
 def _how(code: int | None) -> str:

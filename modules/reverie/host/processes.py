@@ -172,6 +172,11 @@ def running(settings: Settings) -> list[Running]:
     return [record for record in records if record.alive]
 
 
+def started_here(record: Running) -> bool:
+    """Whether this very process started it, and it ends with it."""
+    return record.keeper in _held
+
+
 # -------------------------------------------------------------------------------------------------------- start and stop
 
 
