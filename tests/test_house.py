@@ -14,7 +14,7 @@ PACKAGE = ROOT / "modules" / "reverie"
 LAYERS = {"faces": 5, "pipelines": 4, "studio": 3, "dispatcher": 3, "nodes": 3, "engines": 2, "host": 2}  # everything else is ground: 1
 GROUND = 1
 LATE = {"torch", "diffusers", "transformers", "accelerate", "peft", "gradio", "ray", "papermill", "sqlalchemy", "aiohttp", "aria2p", "lz4", "segno", "pyngrok"}
-OWN_PROCESS = {"engines/worker.py", "host/gate.py"}  # these start as processes of their own and may load what they like
+OWN_PROCESS = {"engines/worker.py", "host/gate/proxy.py"}  # these start as processes of their own and may load what they like
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
