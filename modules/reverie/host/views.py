@@ -89,7 +89,8 @@ def _by_link(ui: WebUI, kind: str) -> bool:
 
 def _link_kept(ui: WebUI, depot, settings: Settings, folders: dict[str, str], report: Report) -> None:
     home = webuis.home(ui, settings)
-    wanted = {home / folders[kept.kind] / kept.name: kept.sha256 for kept in depot.find() if kept.kind in folders}
+    kept = [one for one in depot.find() if one.kind in folders and ".." not in Path(one.name).parts and not os.path.isabs(one.name)]
+    wanted = {home / folders[one.kind] / one.name: one.sha256 for one in kept}
     for row in depot.links(ui.id):
         if wanted.get(Path(row.path)) != row.sha256 and depot.withdraw(row.path):
             report.withdrawn += 1
