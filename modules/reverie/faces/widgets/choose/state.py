@@ -43,7 +43,7 @@ class State:
     def set(self, **fields: Any) -> list[str]:
         """Change fields; what is to be said about them. BadInput where one does not fit: nothing is changed then."""
         with self._lock:
-            if all(getattr(self.choices, name) == value for name, value in fields.items()):
+            if all(_same(getattr(self.choices, name), value) for name, value in fields.items()):
                 return []
             found, notes = choices_module.changed(self.choices, **fields)
             self._take(found)
@@ -104,3 +104,7 @@ class State:
         except (ReverieError, OSError) as error:
             log.warning("choices not saved error=%s", type(error).__name__)
             self.say(f"The choices could not be saved: {error}.", "bad")
+
+
+def _same(kept: Any, value: Any) -> bool:
+    return kept == (tuple(value) if isinstance(value, list) else value)

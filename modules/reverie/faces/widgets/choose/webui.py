@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reverie.errors import BadInput, ReverieError
+from reverie.errors import ReverieError
 from reverie.faces.widgets import look
 from reverie.faces.widgets.choose.pieces import classed, field, hint, html, page
 from reverie.faces.widgets.choose.state import State
-from reverie.settings import config
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,21 @@ class WebuiTab:
                 control.options = (*control.options, (value, value))
             control.value = value
 
+    def choose(self, webui: str) -> None:
+        """This WebUI, with those of the chosen extensions that it can have; where it is new, with the suggested ones."""
+        if webui == self.state.choices.webui:
+            return
+        rows = extensions(self.state, webui)
+        kept = [row.id for row in rows if row.id in self.state.choices.extensions] or [row.id for row in rows if row.suggested]
+        self.state.set(webui=webui, extensions=kept)
+
     def _card(self, ui):
         import ipywidgets
 
         badge = '<span class="rv-badge">bring your own package</span>' if ui.own_package else f'<span class="rv-badge">{look.esc(ui.purpose)}</span>' if ui.purpose else ""
         words = html(f"<h4>{look.esc(ui.title)}{badge}</h4><p>{look.esc(ui.note)}</p>")
         button = ipywidgets.Button(description="Choose", tooltip=f"Choose {ui.title}")
-        button.on_click(lambda _: self.state.set(webui=ui.id))
+        button.on_click(lambda _: self.choose(ui.id))
         self.cards[ui.id] = button
         self._boxes[ui.id] = classed(ipywidgets.VBox([words, button]), "rv-choice", f"rv-choice-{ui.id or 'studio'}")
         return self._boxes[ui.id]
@@ -81,10 +88,10 @@ class WebuiTab:
         self.extensions = {}
         rows = []
         for row in extensions(self.state, webui):
-            box = ipywidgets.Checkbox(value=row["id"] in self.state.choices.extensions, description=row["title"], indent=False, tooltip=row["note"])
-            box.observe(lambda change, id=row["id"]: self.state.tick("extensions", id, change["new"]), "value")
-            self.extensions[row["id"]] = box
-            note = html(f"<small>{look.esc(row['note'])}</small>")
+            box = ipywidgets.Checkbox(value=row.id in self.state.choices.extensions, description=row.title, indent=False, tooltip=row.note)
+            box.observe(lambda change, id=row.id: self.state.tick("extensions", id, change["new"]), "value")
+            self.extensions[row.id] = box
+            note = html(f"<small>{look.esc(row.note)}</small>")
             rows.append(classed(ipywidgets.HBox([classed(ipywidgets.VBox([box, note]), "rv-row-name")]), "rv-row"))
         self.extension_list.children = rows
         self.extension_head.value = "<h3>Extensions that come with it</h3>" if rows else ""
@@ -117,11 +124,13 @@ def webuis(state: State) -> list:
         return []
 
 
-def extensions(state: State, webui: str) -> list[dict[str, Any]]:
-    """The rows of configs/extensions.yaml that are for this WebUI, or for its family."""
+def extensions(state: State, webui: str) -> list:
+    """The extensions that this WebUI can have, each with id, title, note and whether it is suggested."""
+    from reverie.host import extensions as rows
+
     ui = next((ui for ui in webuis(state) if webui and ui.id == webui), None)
     try:
-        rows = config("extensions").get("extensions", []) if ui else []
-    except BadInput:
+        return rows.for_webui(ui, state.settings) if ui else []
+    except ReverieError as error:
+        state.say(str(error), "bad")
         return []
-    return [row for row in rows if {ui.id, ui.family} & set(row.get("webuis", ()))]
