@@ -289,3 +289,26 @@ def test_a_whole_repository_lies_in_a_folder_of_its_own(hubs, house):
     for name in ("model_index.json", "unet/diffusion_pytorch_model.safetensors", "unet/config.json"):
         assert (house.models / "diffusers/tiny" / name).read_bytes() == files[name]
     assert set(actions("diffusers:hf:me/tiny", house)) == {"skip"}
+
+
+def test_what_was_fetched_once_needs_no_network_any_more(hubs, house):
+    link = f"lora:{hubs.add_file('ink.safetensors', tensors(*LORA))}"
+    assert bring(link, house).good
+    hubs.plain.clear()
+    assert actions(link, house) == ["skip"] and actions(f"{link}[other.safetensors]", house) == ["link"]
+
+
+def test_a_catalogued_model_that_is_here_in_any_form_is_left_alone(hubs, house):
+    asked = len(hubs.requests)
+    assert actions("pocket", house) == ["skip"]
+    (house.models / "diffusers/sdxl-base/unet").mkdir(parents=True)
+    (house.models / "diffusers/sdxl-base/model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    assert actions("sdxl-base", house) == ["skip"] and len(hubs.requests) == asked
+
+
+def test_a_fetched_folder_of_which_something_is_missing_is_completed(hubs, house):
+    files = hubs.add_repo("stabilityai/sd-turbo", {"model_index.json": b'{"_class_name": "StableDiffusionPipeline"}', "unet/diffusion_pytorch_model.safetensors": tensors("unet.w"), "unet/config.json": b'{"cross_attention_dim": 1024}'})
+    assert bring("sd-turbo", house).good
+    (house.models / "diffusers/sd-turbo/unet/diffusion_pytorch_model.safetensors").unlink()
+    assert bring("sd-turbo", house).good
+    assert (house.models / "diffusers/sd-turbo/unet/diffusion_pytorch_model.safetensors").read_bytes() == files["unet/diffusion_pytorch_model.safetensors"]

@@ -124,9 +124,9 @@ def test_what_needs_a_login_says_which_secret():
     assert actions(plan(wish, here=replace(ROOMY, tokens=frozenset({"HF_TOKEN"})))) == ["fetch"]
 
 
-def test_a_dead_link_stops_no_other():
+def test_a_dead_link_stops_no_other_and_what_leads_to_nothing_is_here():
     made = plan(found(refusal="There is nothing at x."), found(file()), found())
-    assert actions(made) == ["refused", "fetch", "refused"] and made.rows[0].reason == "There is nothing at x." and made.rows[2].reason
+    assert actions(made) == ["refused", "fetch", "skip"] and made.rows[0].reason == "There is nothing at x."
 
 
 def test_a_kind_that_nothing_tells_is_asked_for():
@@ -195,7 +195,7 @@ def heres(draw):
 @given(wishes, heres())
 def test_no_two_files_get_one_name_and_no_row_leads_out_of_its_folder(asked, here):
     made = planning.make(asked, here)
-    rows = [row for row in made.rows if row.action != "refused"]
+    rows = [row for row in made.rows if row.action != "refused" and row.resource]
     spots = [(row.kind, row.name.casefold()) for row in rows]
     assert len(spots) == len(set(spots))
     for row in rows:

@@ -1,7 +1,6 @@
 """From links to models in their folders: resolve → plan → fetch → keep → expose. Stopped at any moment, the same call carries on.
 
-    found = downloads.resolve(links)              each link by itself: a dead one stops no other
-    plan = downloads.prepare(links, settings)     … and what is here already, as a Plan to show before anything moves
+    plan = downloads.prepare(links, settings)     each link by itself: a dead one stops no other; shown before anything moves
     outcome = downloads.carry_out(plan, settings, on_progress=…, cancelled=…)
 
 Bytes are staged as `downloads/<key>.part`, checked there, moved into the depot, and linked from `models/<folder>/<name>`.
@@ -9,43 +8,45 @@ Bytes are staged as `downloads/<key>.part`, checked there, moved into the depot,
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Iterable, Sequence
 
-from reverie import checkpoints
-from reverie.errors import Busy, FetchFailed, Interrupted, ReverieError
-from reverie.host import arrivals, planning
-from reverie.host.planning import Found, Here, Place, Plan, Row
+from reverie.errors import Busy, Cancelled, FetchFailed, Interrupted, ReverieError
+from reverie.host import arrivals, planning, survey
+from reverie.host.planning import Plan, Row
 from reverie.host.resources import FOLDERS, Link, Resource
 from reverie.settings import Settings
-
-VIEW = "models"  # the depot's name for our own view, storage/models
-RESOLVE_AT_ONCE = 8
-
-log = logging.getLogger("reverie.downloads")
 
 
 @dataclass
 class Outcome:
-    """What became of a plan. `failed`: (row, sentence) of what could not be had, the refused rows among them."""
+    """What became of a plan. `failed`: (row, sentence) of what could not be had, the refused rows among them; `troubles`:
+    sentences on what else went wrong, such as a WebUI that could not be installed."""
 
     done: list[Row] = field(default_factory=list)
     failed: list[tuple[Row, str]] = field(default_factory=list)
     skipped: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
     fetched_bytes: int = 0
     seconds: float = 0.0
     cancelled: bool = False
 
     @property
     def good(self) -> bool:
-        return not self.failed and not self.cancelled
+        return not (self.failed or self.troubles or self.cancelled)
+
+    def check(self) -> None:
+        """Cancelled, or FetchFailed with what went wrong, where not everything came."""
+        if self.cancelled:
+            raise Cancelled("Stopped. What has come stays;", "the same again carries on.")
+        wrong = [*(f"{row.name}: {why}" for row, why in self.failed), *self.troubles]
+        if wrong:
+            raise FetchFailed("\n".join(wrong))
 
 
 # ------------------------------------------------------------------------------------------------------------ before
@@ -53,105 +54,8 @@ class Outcome:
 
 def prepare(links: Sequence[Link], settings: Settings, pickles_allowed: Iterable[str] = ()) -> Plan:
     """The plan for these links: what each leads to, against what is here and the room there is."""
-    found = resolve(links)
-    return planning.make(found, survey([one for each in found for one in each.resources], settings), pickles_allowed)
-
-
-def resolve(links: Sequence[Link]) -> list[Found]:
-    """What each link leads to, asked several at a time; a link that leads nowhere has its sentence."""
-    from reverie.host import sources
-
-    def one(link: Link) -> Found:
-        try:
-            return Found(link, tuple(sources.resolve(link)))
-        except ReverieError as error:
-            return Found(link, refusal=str(error))
-        except Exception as error:  # a source's answer that nobody has seen before must not stop the other links
-            log.exception("link=%r", link.address)
-            return Found(link, refusal=f"What the source says cannot be understood ({type(error).__name__}). Report this link.")
-
-    return _in_threads(one, list(links))
-
-
-def survey(resources: Sequence[Resource], settings: Settings) -> Here:
-    """What of these is here already: in the depot, in the folders, in staging; which secrets are set, and the room."""
-    from reverie.host import fetch, secrets
-    from reverie.host.depot import Depot
-
-    with Depot(settings.storage) as depot:
-        kept = depot.find()
-        named = {r.sha256 for r in resources if r.sha256 and depot.has(r.sha256)}  # also what a killed run had no time to note
-        ours = {Path(row.path): row.sha256 for row in depot.links(VIEW)}
-    places = {
-        (kind, name): _place(path, ours, {r.sha256 for r in resources if r.sha256 and r.kind == kind and path.name == Path(r.name).name})
-        for kind, name, path in _files_near(resources, settings)
-    }
-    return Here(
-        free_bytes=free_bytes(settings),
-        kept=frozenset({row.sha256 for row in kept} | named),
-        known={row.url: row.sha256 for row in kept if row.url},
-        places=places,
-        partial={resource.key: fetch.resumable(staging(settings), resource.key) for resource in resources},
-        tokens=frozenset(name for name in {r.token for r in resources if r.token} if secrets.token(name)),
-    )
-
-
-def staging(settings: Settings) -> Path:
-    return settings.storage / "downloads"
-
-
-def free_bytes(settings: Settings) -> int:
-    """Room for downloads: what the disk has, or what is left of the platform's quota where that is less."""
-    from reverie.host import platform, storage
-
-    room, here = storage.free(settings.storage), platform.here()
-    if here.disk_gb and settings.storage.is_relative_to(Path(here.root).expanduser()):
-        room = min(room, max(0, int(here.disk_gb * 1e9) - sum(size for _, _, size in storage.usage(settings.storage))))
-    return room
-
-
-def _files_near(resources: Sequence[Resource], settings: Settings):
-    """(kind, name, path) of every file in the folders where these would lie: of a whole folder's files only those."""
-    tops = {(resource.kind, resource.name.split("/")[0] if "/" in resource.name else "") for resource in resources if resource.kind in FOLDERS}
-    for kind, top in tops:
-        home = settings.models / FOLDERS[kind]
-        roots = [home] if not top else [folder for folder in home.glob("*") if folder.name.casefold().startswith(top.casefold())]
-        for root in roots:
-            for folder, _, names in os.walk(root):
-                for name in names if top or Path(folder) == home else []:
-                    path = Path(folder) / name
-                    if path.exists():
-                        yield kind, path.relative_to(home).as_posix(), path
-
-
-def _place(path: Path, ours: dict[Path, str], wanted: set[str]) -> Place:
-    """What lies at `path`; a file that is not ours is read through only where its bytes may be the very ones that are wanted."""
-    size = path.stat().st_size
-    if path in ours:
-        return Place(ours[path], size)
-    return Place(checkpoints.sha256(path) if wanted else "", size)
-
-
-def _in_threads(function: Callable[[Any], Any], items: list) -> list:
-    """`function` of each item in order, by daemon threads: Ctrl-C need not wait for a server that does not answer."""
-    answers: list = [None] * len(items)
-    todo = iter(range(len(items)))
-    turn = threading.Lock()
-
-    def work() -> None:
-        while True:
-            with turn:
-                index = next(todo, None)
-            if index is None:
-                return
-            answers[index] = function(items[index])
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(RESOLVE_AT_ONCE, len(items)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
+    found = survey.resolve(links, settings)
+    return planning.make(found, survey.look([one for each in found for one in each.resources], settings), pickles_allowed)
 
 
 # ------------------------------------------------------------------------------------------------------------- doing
@@ -176,12 +80,25 @@ def carry_out(
         house.fetch(coming, on_progress, cancelled, way, at_once)
         for row in plan.of("link"):
             house.link(row)
-        for row in plan.of("link", "skip"):  # a run that was killed at the very end left it
-            (staging(settings) / f"{row.resource.key}.lock").unlink(missing_ok=True)
-        if webui and (outcome.done or outcome.skipped):
-            house.show_in(webui)
+        for row in (row for row in plan.of("link", "skip") if row.resource):  # a run that was killed at the very end left it
+            (survey.staging(settings) / f"{row.resource.key}.lock").unlink(missing_ok=True)
+    if webui and (outcome.done or outcome.skipped):
+        outcome.notes += show_in(webui, settings)
     outcome.cancelled, outcome.seconds = cancelled(), time.monotonic() - started
     return outcome
+
+
+def show_in(webui: str, settings: Settings) -> list[str]:
+    """A WebUI that is installed sees every model that is here in its own folders; notes on what it does not see."""
+    from reverie.host import views, webuis
+    from reverie.host.depot import Depot
+
+    ui = webuis.find(webui, settings)
+    if not webuis.is_installed(ui, settings):
+        return []
+    with Depot(settings.storage) as depot:
+        report = views.expose_all(ui, depot, settings)
+    return [*report.notes, *(f"{ui.title} does not see {path.name}: {why}" for path, why in report.refused)]
 
 
 @contextmanager
@@ -213,7 +130,7 @@ class _House:
         from reverie.host import fetch
 
         waiting = {row.resource.key: row for row in rows}
-        place = staging(self.settings)
+        place = survey.staging(self.settings)
 
         def report(progress) -> None:
             row = waiting.get(progress.key)
@@ -243,15 +160,7 @@ class _House:
             if not self.outcome.cancelled:
                 self.outcome.failed.append((row, failing.get(row.resource.url, "The file that it shares its bytes with did not come.")))
             return
-        self._tried(row, lambda: self._show(row, row.resource, digest, staging(self.settings) / f"{row.resource.key}.none"))
-
-    def show_in(self, webui: str) -> None:
-        """The WebUI's own folders see what is here, if it is installed."""
-        from reverie.host import views, webuis
-
-        ui = webuis.find(webui)
-        if webuis.is_installed(ui, self.settings):
-            views.expose_all(ui, self.depot, self.settings)
+        self._tried(row, lambda: self._show(row, row.resource, digest, survey.staging(self.settings) / f"{row.resource.key}.none"))
 
     def _tried(self, row: Row, step: Callable[[], None]) -> None:
         try:
@@ -273,12 +182,12 @@ class _House:
         resource = self._with_free_name(resource, digest)
         beside = arrivals.sidecars(resource) if "/" not in resource.name else {}
         self.depot.keep(staged, digest, kind=resource.kind, name=resource.name, url=resource.url, about=resource.about, sidecars=beside)
-        self.depot.expose(digest, self._path(resource), VIEW)
+        self.depot.expose(digest, self._path(resource), survey.VIEW)
         self.outcome.done.append(replace(row, kind=resource.kind, name=resource.name, resource=resource))
 
     def _with_free_name(self, resource: Resource, digest: str) -> Resource:
         """The plan's name, unless something else got there meanwhile, or the file turned out to be of another kind."""
-        ours = {Path(link.path): link.sha256 for link in self.depot.links(VIEW)}
+        ours = {Path(link.path): link.sha256 for link in self.depot.links(survey.VIEW)}
         number, name = 1, resource.name
         while os.path.lexists(path := self._path(replace(resource, name=name))) and ours.get(path) != digest:
             number += 1

@@ -21,7 +21,7 @@ _BAD_SIGNS = re.compile(r'[\x00-\x1f\x7f\\<>:"|?*]')
 
 @dataclass(frozen=True)
 class Found:
-    """What one link led to: its files, or the sentence why there are none."""
+    """What one link led to: its files, or the sentence why there are none; neither, where all of it is here."""
 
     link: Link
     resources: tuple[Resource, ...] = ()
@@ -74,6 +74,11 @@ class Row:
     def moves(self) -> bool:
         """Whether bytes come over the network for it."""
         return self.action in ("fetch", "resume")
+
+    @property
+    def pickle(self) -> bool:
+        """Whether it is refused for being a pickle alone, so that a person can allow it."""
+        return self.action == "refused" and self.resource is not None and "--allow-pickle" in self.reason
 
     @property
     def to_come(self) -> int:
@@ -183,8 +188,8 @@ class _Planner:
     def add(self, found: Found) -> None:
         text = found.link.text or found.link.address
         if not found.resources:
-            why = found.refusal or "It leads to no file. Look at the page it names."
-            self.rows.append(Row("refused", found.link.kind, found.link.name or found.link.address, text, reason=why))
+            action, notes = ("refused", ()) if found.refusal else ("skip", ("nothing has to be fetched for it",))
+            self.rows.append(Row(action, found.link.kind, found.link.name or found.link.address, text, reason=found.refusal, notes=notes))
         units: dict[tuple[str, str], list[Resource]] = {}
         for resource in found.resources:
             units.setdefault((resource.kind, resource.name.split("/")[0]), []).append(resource)

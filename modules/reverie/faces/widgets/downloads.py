@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from reverie.errors import Cancelled, ReverieError
 from reverie.faces.tally import Tally, of_file
@@ -29,17 +29,18 @@ class Downloads:
         self.cancel = w.Button(description="Cancel", icon="stop", tooltip="Stop; what has come stays, and is carried on with")
         self.again = w.Button(description="Try again", icon="refresh", button_style="primary", tooltip="Carry on with what is missing")
         self.sound = w.Checkbox(value=True, description="Sound when done", indent=False)
-        self.plan, self.words, self.speaker = w.HTML(), w.HTML(), w.HTML()
+        self.plan, self.lines, self.words, self.speaker = w.HTML(), w.HTML(), w.HTML(), w.HTML()
+        self.pickles = w.VBox()
         self.whole, self.files = self._bar(), w.VBox()
         self.whole_line = w.HTML()
         self.cancel.on_click(lambda _: self.stop())
         self.again.on_click(lambda _: self.start())
-        for name in ("words", "plan", "files"):
+        for name in ("words", "plan", "files", "lines", "pickles"):
             getattr(self, name).add_class(f"rv-{name}")
         head, scheme = look.header(title)
         row = w.HBox([self.cancel, self.again, self.sound])
         row.add_class("rv-buttons")
-        page = w.VBox([look.style_widget(), head, self.plan, w.VBox([self.whole, self.whole_line]), self.files, self.words, row, self.speaker])
+        page = w.VBox([look.style_widget(), head, self.plan, w.VBox([self.whole, self.whole_line]), self.files, self.lines, self.words, self.pickles, row, self.speaker])
         page.add_class("rv-page")
         self.widget = w.Box([page])
         self.widget.add_class("rv")
@@ -79,8 +80,14 @@ class Downloads:
     def say(self, text: str, kind: str = "") -> None:
         self.words.value = look.status(text, kind)
 
-    def show_plan(self, plan) -> None:
-        self.plan.value = plan_tables.html(plan)
+    @property
+    def pickles_allowed(self) -> tuple[str, ...]:
+        return tuple(box.reverie_name for box in self.pickles.children if box.value)
+
+    def show_plan(self, plan, more: Sequence[str] = ()) -> None:
+        """The plan, and lines on what else will be done."""
+        self.plan.value = plan_tables.html(plan) + "".join(f"<p>{look.esc(line)}</p>" for line in more)
+        self._offer_pickles([row.name for row in plan.rows if row.pickle])
         self._tally = Tally(plan)
         self.whole.layout.display = "" if self._tally.sizes else "none"
 
@@ -95,7 +102,20 @@ class Downloads:
                 self._drawn = now
                 self._draw()
 
+    def show_lines(self, lines: Sequence[str]) -> None:
+        self.lines.value = "".join(f"<p>{look.esc(line)}</p>" for line in lines)
+
     # -------------------------------------------------------------------------------------------------------- inside
+
+    def _offer_pickles(self, names: list[str]) -> None:
+        import ipywidgets as w
+
+        known = [box.reverie_name for box in self.pickles.children]
+        for name in [name for name in names if name not in known]:
+            box = w.Checkbox(value=False, description=f"Take {name}, which could run any program (then: Try again)", indent=False)
+            box.reverie_name = name
+            box.layout.width = "auto"
+            self.pickles.children = (*self.pickles.children, box)
 
     def _run(self) -> None:
         try:
@@ -121,7 +141,9 @@ class Downloads:
 
     def _forget(self) -> None:
         self._tally, self._rows, self._drawn = None, {}, 0.0
-        self.files.children, self.plan.value, self.whole_line.value, self.speaker.value = (), "", "", ""
+        for widget in (self.plan, self.lines, self.whole_line, self.speaker):
+            widget.value = ""
+        self.files.children = ()
         self.whole.value = 0.0
 
     def _draw(self) -> None:

@@ -1,0 +1,143 @@
+"""What stands before a plan: what each link leads to, and what of that is here already. Nothing is changed here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+from reverie import checkpoints, models
+from reverie import settings as settings_module
+from reverie.errors import ReverieError
+from reverie.host.planning import Found, Here, Place
+from reverie.host.resources import FOLDERS, Link, Resource
+from reverie.settings import Settings
+
+VIEW = "models"  # the depot's name for our own view, storage/models
+RESOLVE_AT_ONCE = 8
+
+log = logging.getLogger("reverie.downloads")
+
+
+def resolve(links: Sequence[Link], settings: Settings) -> list[Found]:
+    """What each link leads to, asked several at a time; a link that leads nowhere has its sentence, unless its file is here."""
+    from reverie.host import sources
+    from reverie.host.depot import Depot
+
+    with Depot(settings.storage) as depot:
+        kept, ours = depot.find(), {Path(row.path) for row in depot.links(VIEW)}
+
+    def one(link: Link) -> Found:
+        if _is_here(link, settings, ours):
+            return Found(link)
+        try:
+            return Found(link, tuple(sources.resolve(link)))
+        except ReverieError as error:
+            known = _known(link, kept)
+            return Found(link, known, "" if known else str(error))
+        except Exception as error:  # a source's answer that nobody has seen before must not stop the other links
+            log.exception("link=%r", link.address)
+            return Found(link, refusal=f"What the source says cannot be understood ({type(error).__name__}). Report this link.")
+
+    return _in_threads(one, list(links))
+
+
+def _is_here(link: Link, settings: Settings, ours: set[Path]) -> bool:
+    """Whether that is an id of the catalogue whose model is here whole, in whatever form. A folder that we fetched may lack files."""
+    if link.kind or link.name or link.address not in settings_module.config("models").get("models", {}):
+        return False
+    try:
+        model = models.find(link.address, settings)
+    except ReverieError:
+        return False
+    return model.path.is_file() or not any(model.path in path.parents for path in ours)
+
+
+def _known(link: Link, kept: Sequence[Any]) -> tuple[Resource, ...]:
+    """What was once fetched from this link, for when its source does not answer."""
+    fits = [row for row in kept if row.url and link.address in (row.url, row.url.partition("?")[0], row.about.get("catalogue"))]
+    fits = [row for row in fits if link.kind in ("", row.kind)]
+    return tuple(Resource(row.kind, link.name or row.name, row.url, "", size=row.size, sha256=row.sha256, about=row.about) for row in fits)
+
+
+def look(resources: Sequence[Resource], settings: Settings) -> Here:
+    """What of these is here already: in the depot, in the folders, in staging; which secrets are set, and the room."""
+    from reverie.host import fetch, secrets
+    from reverie.host.depot import Depot
+
+    with Depot(settings.storage) as depot:
+        kept = depot.find()
+        named = {r.sha256 for r in resources if r.sha256 and depot.has(r.sha256)}  # also what a killed run had no time to note
+        ours = {Path(row.path): row.sha256 for row in depot.links(VIEW)}
+    places = {
+        (kind, name): _place(path, ours, {r.sha256 for r in resources if r.sha256 and r.kind == kind and path.name == Path(r.name).name})
+        for kind, name, path in _files_near(resources, settings)
+    }
+    return Here(
+        free_bytes=free_bytes(settings),
+        kept=frozenset({row.sha256 for row in kept} | named),
+        known={row.url: row.sha256 for row in kept if row.url},
+        places=places,
+        partial={resource.key: fetch.resumable(staging(settings), resource.key) for resource in resources},
+        tokens=frozenset(name for name in {r.token for r in resources if r.token} if secrets.token(name)),
+    )
+
+
+def staging(settings: Settings) -> Path:
+    return settings.storage / "downloads"
+
+
+def free_bytes(settings: Settings) -> int:
+    """Room for downloads: what the disk has, or what is left of the platform's quota where that is less."""
+    from reverie.host import platform, storage
+
+    room, here = storage.free(settings.storage), platform.here()
+    if here.disk_gb and settings.storage.is_relative_to(Path(here.root).expanduser()):
+        room = min(room, max(0, int(here.disk_gb * 1e9) - sum(size for _, _, size in storage.usage(settings.storage))))
+    return room
+
+
+def _files_near(resources: Sequence[Resource], settings: Settings):
+    """(kind, name, path) of every file in the folders where these would lie: of a whole folder's files only those."""
+    tops = {(resource.kind, resource.name.split("/")[0] if "/" in resource.name else "") for resource in resources if resource.kind in FOLDERS}
+    for kind, top in tops:
+        home = settings.models / FOLDERS[kind]
+        roots = [home] if not top else [folder for folder in home.glob("*") if folder.name.casefold().startswith(top.casefold())]
+        for root in roots:
+            for folder, _, names in os.walk(root):
+                for name in names if top or Path(folder) == home else []:
+                    path = Path(folder) / name
+                    if path.exists():
+                        yield kind, path.relative_to(home).as_posix(), path
+
+
+def _place(path: Path, ours: dict[Path, str], wanted: set[str]) -> Place:
+    """What lies at `path`; a file that is not ours is read through only where its bytes may be the very ones that are wanted."""
+    size = path.stat().st_size
+    if path in ours:
+        return Place(ours[path], size)
+    return Place(checkpoints.sha256(path) if wanted else "", size)
+
+
+def _in_threads(function: Callable[[Any], Any], items: list) -> list:
+    """`function` of each item in order, by daemon threads: Ctrl-C need not wait for a server that does not answer."""
+    answers: list = [None] * len(items)
+    todo = iter(range(len(items)))
+    turn = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with turn:
+                index = next(todo, None)
+            if index is None:
+                return
+            answers[index] = function(items[index])
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(RESOLVE_AT_ONCE, len(items)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
