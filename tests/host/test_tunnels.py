@@ -381,3 +381,107 @@ def test_a_machine_without_a_build_is_told(home):
 def test_addresses_of_this_machine_are_known_as_such():
     assert all(reach.is_here(url) for url in ("http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/", "http://a.localhost/"))
     assert not any(reach.is_here(url) for url in ("https://x.trycloudflare.com/", "http://127.0.0.1.evil.example/", "http://10.0.0.1/", "/proxy/1/"))
+
+
+# Without a program
+
+
+COLAB = Platform(id="colab", name="Google Colab", root="/content", public_ui=False, policy="Mind Colab's rules.")
+COLAB_ROW = {"id": "colab", "title": "Colab's own proxy", "way": "colab", "public": False}
+
+
+@pytest.fixture
+def colab(tmp_path, monkeypatch):
+    """A `google.colab` that answers as the real one does, for port numbers."""
+    package = tmp_path / "colab" / "google" / "colab"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "colab"))
+    for name in [name for name in sys.modules if name == "google" or name.startswith("google.")]:
+        monkeypatch.delitem(sys.modules, name)
+    yield lambda body: (package / "output.py").write_text(f"def eval_js(script, ignore_result=False, timeout_sec=None):\n    {body}\n")
+    for name in [name for name in sys.modules if name == "google" or name.startswith("google.")]:
+        del sys.modules[name]
+
+
+def test_colabs_own_proxy_is_for_its_owner_and_so_allowed(webui, home, colab):
+    colab("return 'https://x-8190-colab.googleusercontent.com' if script == f'google.colab.kernel.proxyPort({int(script.split(chr(40))[1][:-1])})' else ''")
+    notes = []
+    with tunnels.open_tunnel(webui, home, catalogue=book(COLAB_ROW, row("lt")), where=COLAB, on_note=notes.append) as tunnel:
+        assert (tunnel.kind, tunnel.url, tunnel.checked, tunnel.public) == ("colab", "https://x-8190-colab.googleusercontent.com/", False, False)
+    assert notes[0] == COLAB.policy and "only your own browser" in notes[1]
+
+
+@pytest.mark.parametrize("body", ["raise TimeoutError('no page')", "return None", "return 'about:blank'"])
+def test_a_colab_page_that_does_not_answer_is_a_refusal(webui, home, colab, body):
+    colab(body)
+    with pytest.raises(TunnelFailed, match="colab: the notebook's page"):
+        tunnels.open_tunnel(webui, home, catalogue=book(COLAB_ROW), where=COLAB)
+
+
+class Notebook(http.server.BaseHTTPRequestHandler):
+    """A notebook server with jupyter-server-proxy: /user/me/proxy/PORT/x is PORT's /x, for who has the token."""
+
+    def do_GET(self):
+        found = re.fullmatch(r"(/user/me/proxy/(\d+))(/.*)", self.path)
+        if not found or self.headers.get("Authorization") != "token secret-of-the-notebook":
+            self.send_response(404)
+            self.end_headers()
+            return
+        answer = httpx.get(f"http://127.0.0.1:{found[2]}{found[3]}", headers={"X-Forwarded-Context": found[1]})
+        self.send_response(answer.status_code)
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_notebook_servers_own_proxy_is_checked_from_inside(webui, home, tmp_path, monkeypatch):
+    import json
+
+    jupyter = {"id": "jupyter", "title": "notebook", "way": "jupyter", "public": False}
+    with pytest.raises(TunnelFailed, match="not run in a notebook"):
+        monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+        tunnels.open_tunnel(webui, home, catalogue=book(jupyter), where=HERE)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Notebook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getppid()))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    for name in ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_PUBLIC_URL"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "runtime").mkdir()
+
+    def told(token, base="/user/me/"):
+        about = {"pid": os.getppid(), "port": server.server_address[1], "base_url": base, "token": token, "url": f"http://127.0.0.1:{server.server_address[1]}{base}"}
+        (tmp_path / "runtime" / f"jpserver-{os.getppid()}.json").write_text(json.dumps(about))
+
+    try:
+        told("secret-of-the-notebook")
+        with tunnels.open_tunnel(webui, home, catalogue=book(jupyter), where=STRICT) as tunnel:
+            assert tunnel.url == f"/user/me/proxy/{tunnel.gate.port}/" and tunnel.checked and not tunnel.public
+        told("secret-of-the-notebook", "/elsewhere/")
+        with pytest.raises(TunnelFailed, match="no jupyter-server-proxy"):
+            tunnels.open_tunnel(webui, home, catalogue=book(jupyter), where=HERE)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_gradios_share_is_a_program_like_the_others(opened, tmp_path, monkeypatch):
+    """With a `gradio` whose setup_tunnel is called as the real ones are, and forwards for real."""
+    (tmp_path / "gradio").mkdir()
+    (tmp_path / "gradio" / "__init__.py").write_text("")
+    (tmp_path / "gradio" / "networking.py").write_text(
+        f"import subprocess, sys\ndef setup_tunnel(local_host, local_port, share_token, share_server_address, share_server_tls_certificate):\n"
+        f"    assert local_host == '127.0.0.1' and share_token and share_server_address is None\n"
+        f"    program = subprocess.Popen([sys.executable, {PROGRAM!r}, 'plain', str(local_port)], stdout=subprocess.PIPE, text=True)\n"
+        f"    return program.stdout.readline().strip()\n"
+    )
+    real = next(found for found in tunnels.rows() if found["id"] == "gradio")
+    start = "import sys, runpy; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('reverie.host.tunnels.gradio_share', run_name='__main__')"
+    command = ["$BINARY", "-c", start, str(tmp_path), *real["programs"][0]["command"][3:]]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    tunnel = opened({**real, "address": ADDRESS, "programs": [{"binary": "$PYTHON", "command": command}]})
+    assert tunnel.checked and httpx.get(tunnel.url, auth=("", tunnel.password)).text == "hello"

@@ -167,7 +167,7 @@ def _asked(method: str, url: str, headers: Mapping[str, str], most: int) -> Answ
         except (httpx.TransportError, httpx.DecodingError) as error:
             if last or isinstance(error, (httpx.UnsupportedProtocol, httpx.ReadTimeout)):
                 raise FetchFailed(f"{shown(url)} does not answer ({_why(error)}).", "Check the address and the network, and try again.") from None
-            time.sleep(0.4 * 2**number)
+            time.sleep(0.25 * 2**number)
             continue
         except (httpx.InvalidURL, httpx.HTTPError, UnicodeError, ValueError) as error:
             raise FetchFailed(f"{shown(url)} cannot be asked ({first_line(error)}).", "Check the address.") from None

@@ -88,7 +88,7 @@ def _wanted(address: str) -> _Wanted:
     if found := _TREE.fullmatch(path):
         return _Wanted(found["repo"], *(_revised(found["rest"]) if found["rest"] else ()))
     if not path and (found := _SHORT.fullmatch(address)):
-        return _Wanted(found["repo"], found["revision"] or "main", (found["path"] or "").rstrip("/"))
+        return _Wanted(found["repo"], found["revision"] or "main", unquote(found["path"] or "").rstrip("/"))
     raise BadInput(f"{shown(address)} is no file and no repository on Hugging Face.", "Copy the address of the file's page, or write hf:owner/repo/path.")
 
 

@@ -40,6 +40,8 @@ def open_address(resource: Resource) -> Address:
 def _begun(url: str) -> _asking.Answer:
     """The beginning of the file at an address; a sentence for everything that is none."""
     answer = _asking.ask(url, headers={"Range": f"bytes=0-{START_BYTES - 1}"}, most=START_BYTES)
+    if answer.status == 416:  # an empty file, or a server that knows no ranges and says so in this way
+        answer = _asking.ask(url, most=START_BYTES)
     host = urlsplit(answer.url).hostname
     if answer.status in (401, 403, 407):
         raise TokenNeeded(f"{host} does not let everyone have {shown(url)} (HTTP {answer.status}).", "Download it in a browser and give the file's path.")
