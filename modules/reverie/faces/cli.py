@@ -30,6 +30,7 @@ OTHERS = {
     "library": ("reverie.faces.cli_library", "Every picture that was made, and how."),
     "models": ("reverie.faces.cli_models", "The models that are here, and what to fetch next."),
     "storage": ("reverie.faces.cli_storage", "What uses space, the same bytes once, and a bin with a way back."),
+    "webui": ("reverie.faces.cli_webui", "WebUIs: install, show our models in them, start, stop."),
     "doctor": ("reverie.faces.cli_doctor", "Look over this machine and say what to mend."),
 }
 
