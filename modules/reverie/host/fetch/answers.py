@@ -9,6 +9,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from typing import Any, Mapping
+from urllib.parse import urljoin
 
 from reverie import __version__
 from reverie.errors import FetchFailed, first_line
@@ -54,7 +55,7 @@ async def look(session, address: Address) -> Found:
         async with cuts(), session.get(url, headers=asked, allow_redirects=False) as response:
             if not (300 <= response.status < 400 and response.headers.get("Location")):
                 return await _found(response, url, headers)
-            onward = url.join(_link(response.headers["Location"]))
+            onward = _link(urljoin(str(url), response.headers["Location"]))
         if onward.origin() != url.origin():
             headers = {}
         url = onward
@@ -179,6 +180,9 @@ def _link(url: str) -> Any:
     from yarl import URL
 
     try:
-        return URL(url, encoded=url.isascii() and " " not in url)
+        link = URL(url, encoded=url.isascii() and " " not in url)
+        if link.scheme in ("http", "https") and link.host and link.port:
+            return link
     except ValueError:
-        raise FetchFailed("The address to fetch from is no URL.", "Look at the link again.") from None
+        pass
+    raise FetchFailed("The address to fetch from is no http or https URL.", "Look at the link again.")

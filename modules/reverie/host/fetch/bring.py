@@ -168,10 +168,13 @@ class Work:
         if self._plain:
             found = dataclasses.replace(found, identity=dataclasses.replace(found.identity, ranges=False))
         self._refuse(found)
+        self.size, self.done_bytes = max(found.identity.size, 0), self.staging.bytes_there()
+        # What lies on the disk without being in the record is written over in its place: it needs no room again.
+        lies = max(self.staging.allocated_bytes(), self.done_bytes) - self.done_bytes
+        self.tools.room.reserve(self.order.key, self.name, lambda: max(self.size - self.done_bytes - lies, 0))
         pieces = self.staging.resume(found.identity)
-        self.size, self.done_bytes = max(found.identity.size, 0), pieces.done_bytes
+        self.done_bytes = pieces.done_bytes
         patience.seen(self.done_bytes)
-        self.tools.room.reserve(self.order.key, self.name, lambda: max(self.size - self.done_bytes, 0))
         if found.identity.size != 0 and (pieces.missing() or found.identity.size < 0):
             self._bring(found, pieces)
         return found

@@ -17,7 +17,7 @@ from typing import Any, Callable, Coroutine
 from reverie.host.fetch import answers
 from reverie.host.fetch.answers import Found
 from reverie.host.fetch.outcomes import Changed, Cut, Full, Later, Stopped
-from reverie.host.fetch.pieces import BLOCK, Pieces
+from reverie.host.fetch.pieces import BLOCK, PIECE, Pieces
 from reverie.host.fetch.staging import Staging
 from reverie.host.resources import Address
 
@@ -171,7 +171,10 @@ class _Transfer:
         return span
 
     def _second_half(self, span: _Span) -> _Span:
-        middle = (span.at + span.left // 2) // BLOCK * BLOCK
+        """On a border of aria2's pieces where there is one: within a piece, aria2 carries on only at its first gap."""
+        middle = span.at + span.left // 2
+        on_piece, on_block = middle // PIECE * PIECE, middle // BLOCK * BLOCK
+        middle = on_piece if on_piece > span.at else on_block
         other = _Span(middle, span.end)
         span.end = middle
         return other

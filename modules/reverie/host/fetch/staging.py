@@ -58,6 +58,12 @@ class Staging:
         pieces = self._pieces(about) if about and about.ranges else None
         return pieces.done_bytes if pieces else 0
 
+    def allocated_bytes(self) -> int:
+        """What the part takes on the disk; its holes take nothing."""
+        with suppress(OSError, AttributeError):
+            return self.part.stat().st_blocks * 512
+        return 0
+
     def save(self, pieces: Pieces) -> None:
         temporary = self.control.with_name(self.control.name + ".new")
         temporary.write_bytes(pieces.encode())
