@@ -94,8 +94,9 @@ def test_extensions_of_ours_go_with_the_webui(settings, made, tmp_path):
     assert packages.uninstall(ui, settings).kept == [] and not webuis.home(ui, settings).exists()
 
 
-def test_what_pip_cannot_do_is_told_and_tried_again(settings, made, tmp_path):
-    """Without pip in that environment, as here, the node's files are there and the next run tries once more."""
+def test_what_pip_cannot_do_is_told_and_tried_again(settings, made, tmp_path, monkeypatch):
+    """The node's files are there, and the next run tries once more."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
     ui = own(settings, made, {"id": "wants", "git": node(tmp_path, "surely-not-a-package-of-anybody==1\n"), "webuis": ["comfyui"]})
     packages.install(ui, settings)
     report = extensions.install(["wants"], ui, settings)

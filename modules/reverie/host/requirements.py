@@ -26,6 +26,10 @@ def install(python: Path, wanted: list[str], cache: Path, on_line: Callable[[str
     if not wanted:
         return
     have = installed(python)
+    if "pip" not in have:
+        code, lines = commands.run([str(python), "-m", "ensurepip"], within_s=ASK_S, env=venvs.clean_environment(), on_line=on_line, cancelled=cancelled, title="ensurepip")
+        if code:
+            raise _failed(lines)
     command = [str(python), "-m", "pip", "install", "--no-input", "--progress-bar", "off", *_index(have)]
     lines: list[str] = []
     for names in dict.fromkeys((KEPT, FIRM)):

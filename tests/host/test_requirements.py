@@ -1,0 +1,86 @@
+"""pip in a WebUI's environment: without an index, from wheels made here, under what is there already."""
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+import small_webui
+from reverie.errors import HostFailed
+from reverie.host import packages, requirements, venvs, webuis
+from reverie.settings import ROOT, Settings
+
+
+def wheel(folder, name, version, needs=()):
+    """A package with nothing in it but its name, version and what it needs."""
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{name}/__init__.py", f"__version__ = '{version}'\n")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(f"Requires-Dist: {need}\n" for need in needs))
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "".join(f"{entry},,\n" for entry in archive.namelist()))
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """Where pip looks, and nowhere else."""
+    folder = tmp_path / "wheels"
+    for name, version, needs in (("torch", "1.0", ()), ("torch", "2.0", ()), ("numpy", "1.0", ()), ("numpy", "2.0", ()), ("aesthetic", "1", ("torch", "numpy>=2"))):
+        wheel(folder, name, version, needs)
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(folder)), ("PIP_CONFIG_FILE", "/dev/null"), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")):
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+@pytest.fixture
+def python(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=300)
+    return webuis.interpreter(tmp_path / "venv")
+
+
+def test_the_torch_that_is_there_stays_and_pip_comes_where_it_lacks(wheels, python, tmp_path):
+    requirements.install(python, ["torch==1.0", "numpy==1.0"], tmp_path / "cache")
+    requirements.install(python, ["--upgrade", "aesthetic"], tmp_path / "cache")
+    have = requirements.installed(python)
+    assert (have["torch"], have["aesthetic"]) == ("1.0", "1") and "pip" in have
+    assert have["numpy"] == "2.0", "what stands in the way of a requirement may change, torch may not"
+
+
+def test_another_torch_is_refused_rather_than_brought(wheels, python, tmp_path):
+    requirements.install(python, ["torch==1.0"], tmp_path / "cache")
+    with pytest.raises(HostFailed, match="pip could not install"):
+        requirements.install(python, ["torch==2.0"], tmp_path / "cache")
+    assert requirements.installed(python)["torch"] == "1.0"
+
+
+def test_what_is_nowhere_is_said_with_pips_words(wheels, python, tmp_path):
+    lines = []
+    with pytest.raises(HostFailed, match="No matching distribution found for no-such-thing") as caught:
+        requirements.install(python, ["no-such-thing"], tmp_path / "cache", lines.append)
+    assert "\n" not in str(caught.value) and lines
+
+
+def test_nothing_wanted_starts_nothing(tmp_path):
+    requirements.install(tmp_path / "no" / "python", [], tmp_path / "cache")
+
+
+def test_a_clone_gets_its_requirements_and_a_cut_off_one_is_mended(wheels, tmp_path):
+    settings = Settings(root=ROOT, storage=tmp_path / "storage")
+    made = tmp_path / "made"
+    tree = small_webui.build(made / "tree")
+    (tree / "requirements.txt").write_text("aesthetic\n")
+    archive = made / "small.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in sorted(tree.rglob("*")):
+            packed.write(path, path.relative_to(tree))
+    small_webui.write_rows(settings.storage, small_webui.row(package=str(archive)))
+    ui = webuis.find("small", settings)
+    packages.install(ui, settings)
+    folder = webuis.venv(ui, settings)
+    assert requirements.installed(webuis.venv_python(ui, settings))["aesthetic"] == "1"
+    next(folder.glob("lib/python*/site-packages/aesthetic-1.dist-info/RECORD")).unlink()
+    (folder / webuis.RECEIPT).unlink()  # killed in the middle of pip
+    packages.install(ui, settings)
+    assert next(folder.glob("lib/python*/site-packages/aesthetic-1.dist-info/RECORD")).exists() and venvs.receipt(folder)["requirements"]
