@@ -11,7 +11,7 @@ from hub_servers import COMMIT, HF_TOKEN, Hubs, sha256
 
 from reverie.errors import BadInput, FetchFailed, NotFound, TokenNeeded
 from reverie.host import links, sources
-from reverie.host.sources import huggingface
+from reverie.host.sources import _folders
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_shards_come_with_the_index_of_their_precision():
         "model_index.json", "transformer/config.json", "transformer/diffusion_pytorch_model.safetensors.index.json", "transformer/diffusion_pytorch_model.safetensors.index.fp16.json",
         *(f"transformer/diffusion_pytorch_model{variant}-0000{number}-of-00002.safetensors" for number in (1, 2) for variant in ("", ".fp16")),
     ]
-    chosen = huggingface.choose(paths, frozenset({"transformer"}))
+    chosen = _folders.choose(paths, frozenset({"transformer"}))
     assert chosen == sorted(path for path in paths if "fp16" in path or path.endswith("config.json") or path == "model_index.json")
 
 

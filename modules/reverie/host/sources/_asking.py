@@ -19,7 +19,7 @@ from typing import Any, Iterable, Mapping
 from urllib.parse import urljoin, urlsplit
 
 from reverie.errors import FetchFailed, TokenNeeded, first_line
-from reverie.host.sources import shown
+from reverie.host.sources import _pages, shown
 
 CONNECT_S, ANSWER_S = 15.0, 30.0
 TRIES, MOST_WAIT_S = 4, 30.0
@@ -63,7 +63,7 @@ class Answer:
                 raise ValueError("it does not end")
             return json.loads(self.body)
         except (ValueError, RecursionError):
-            raise FetchFailed(f"{shown(self.url)} answered with {kind_of_page(self) or 'what is no JSON'}.", "Try again later.") from None
+            raise FetchFailed(f"{shown(self.url)} answered with {_pages.kind(self) or 'what is no JSON'}.", "Try again later.") from None
 
 
 def ask(
@@ -129,29 +129,6 @@ def is_of(url: str, base: str, hosts: Iterable[str]) -> bool:
 def same_host(one: str, other: str) -> bool:
     """Whether credentials for one may be shown to the other: scheme, host and port are the same."""
     return _origin(one) == _origin(other)
-
-
-def kind_of_page(answer: Answer) -> str:
-    """What an answer is that is no model's file: "a web page ("Log in")", "an error message (…)"; "" for a file."""
-    start = answer.body[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if answer.type in ("text/html", "application/xhtml+xml") or start[:15].lower().startswith((b"<!doctype html", b"<html")):
-        return f"a web page{_quoted(_title(answer.body))}"
-    if start.startswith((b"<?xml", b"<Error>")) or answer.type in ("application/xml", "text/xml"):
-        return f"an error message{_quoted(_between(answer.body, b'<Message>', b'</Message>'))}"
-    if answer.type in ("application/json", "application/problem+json"):
-        return f"an error message{_quoted(said(answer))}"
-    return ""
-
-
-def said(answer: Answer) -> str:
-    """What a hub's JSON says of an error; "" if nothing."""
-    try:
-        data = json.loads(answer.body)
-        told = data.get("message") or data.get("error") or ""
-        told = told.get("message") or told.get("name") or "" if isinstance(told, dict) else told
-    except (ValueError, AttributeError, RecursionError):
-        return ""
-    return " ".join(str(told).split())[:200].rstrip(".")
 
 
 # ----------------------------------------------------------------------------------------------------------- one question
@@ -280,25 +257,3 @@ def _retry_after(text: str) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):
         return -1.0
-
-
-def _title(body: bytes) -> str:
-    import re
-
-    found = re.search(rb"<title[^>]*>(.*?)</title", body[:65536], re.DOTALL | re.IGNORECASE)
-    return _plain(found[1]) if found else ""
-
-
-def _between(body: bytes, start: bytes, end: bytes) -> str:
-    return _plain(body.partition(start)[2].partition(end)[0]) if start in body and end in body else ""
-
-
-def _plain(text: bytes) -> str:
-    import html
-
-    plain = " ".join(html.unescape(text[:400].decode("utf-8", "replace")).split())
-    return "".join(sign for sign in plain if sign.isprintable())[:120].rstrip(".")
-
-
-def _quoted(text: str) -> str:
-    return f' ("{text}")' if text else ""

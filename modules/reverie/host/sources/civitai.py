@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any, Sequence
 from urllib.parse import parse_qs, quote, urlsplit
 
 from reverie.errors import BadInput, FetchFailed, NotFound, TokenNeeded
 from reverie.host import names
 from reverie.host.resources import Address, Link, Resource
-from reverie.host.sources import _asking, name_of, shown, token
+from reverie.host.sources import _asking, _pages, _rows, name_of, shown, token
+from reverie.host.sources._rows import Model as Model, Page, Version as Version
 from reverie.settings import config
 
 TOKEN = "CIVITAI_TOKEN"
@@ -26,42 +26,6 @@ _PATHS = {
     "hash": r"/api/v1/model-versions/by-hash/([0-9A-Za-z]+)/?",
 }
 _PICKS = {"type": "type", "format": "format", "size": "size", "fp": "fp"}  # parameter of a download link → part of a file's row
-
-
-@dataclass(frozen=True)
-class Version:
-    """`size` in bytes of what would be fetched; `early_access` says until when others must wait ("" = nobody must)."""
-
-    id: int
-    name: str
-    base_model: str
-    size: int = 0
-    files: tuple[dict[str, Any], ...] = ()
-    trained_words: tuple[str, ...] = ()
-    preview: str = ""
-    early_access: str = ""
-    published: str = ""
-
-
-@dataclass(frozen=True)
-class Model:
-    id: int
-    title: str
-    type: str
-    base_models: tuple[str, ...] = ()
-    creator: str = ""
-    downloads: int = 0
-    nsfw: bool = False
-    preview: str = ""
-    versions: tuple[Version, ...] = ()
-
-
-@dataclass(frozen=True)
-class Page:
-    """`cursor` asks for the next page; "" after the last one."""
-
-    items: tuple[Model, ...] = field(default=())
-    cursor: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,26 +55,26 @@ def resolve(link: Link) -> list[Resource]:
     about, model = version.get("model") or {}, version.get("modelId") or wanted.model
     kind = _kind(link, file, str(about.get("type", "")), str(about.get("name", "")))
     url = f"{wanted.base}/api/download/models/{version['id']}?fileId={file['id']}"
-    early = _early(version)
+    early = _rows.early_access(version)
     resource = Resource(
         kind=kind,
         name=name_of(link, str(file.get("name") or "")),
         url=url,
         source="civitai",
-        size=_bytes(file),
-        sha256=_sha256(file),
+        size=_rows.bytes_of(file),
+        sha256=_rows.sha256_of(file),
         token=TOKEN if token(TOKEN) else "",
-        family=_family(str(version.get("baseModel", ""))),
-        preview=_preview(version),
+        family=_rows.family_of(str(version.get("baseModel", ""))),
+        preview=_rows.preview_of(version),
         about={
             "title": str(about.get("name", "")),
             "version": str(version.get("name", "")),
             "base_model": str(version.get("baseModel", "")),
             "type": str(about.get("type", "")),
-            "trained_words": _words(version),
+            "trained_words": _rows.words_of(version),
             "page": f"{wanted.base}/models/{model}?modelVersionId={version['id']}",
             "nsfw": bool(about.get("nsfw")),
-            "pickled": _pickled(file),
+            "pickled": _rows.is_pickled(file),
             "published": str(version.get("publishedAt") or ""),
             **({"early_access": early} if early else {}),
         },
@@ -133,7 +97,7 @@ def open_address(resource: Resource) -> Address:
         raise FetchFailed(f"CivitAI has no such file any more: {_titled(resource)}.", f"Look at {resource.about.get('page') or url}.")
     if answer.status >= 400:
         raise FetchFailed(f"CivitAI answered with HTTP {answer.status} for {_titled(resource)}.", "Try again later.")
-    if page := _asking.kind_of_page(answer):
+    if page := _pages.kind(answer):
         raise FetchFailed(f"CivitAI answered with {page} instead of {_titled(resource)}.", f"Look at {resource.about.get('page') or url}.")
     return Address(answer.url, _asking.bearer_of(secret) if _asking.same_host(answer.url, url) else {})
 
@@ -154,7 +118,7 @@ def search(
     answer = _asking.cached_json(f"{_base()}/api/v1/models", token=token(TOKEN), params=params)
     data = _data(answer, "the search")
     level = 32 if nsfw else known["hubs"]["civitai"]["preview_nsfw_level"]
-    return Page(tuple(_model(row, level) for row in data.get("items") or ()), str((data.get("metadata") or {}).get("nextCursor") or ""))
+    return Page(tuple(_rows.model_of(row, level) for row in data.get("items") or ()), str((data.get("metadata") or {}).get("nextCursor") or ""))
 
 
 # --------------------------------------------------------------------------------------------------- addresses and answers
@@ -200,7 +164,7 @@ def _version(wanted: _Wanted) -> dict[str, Any]:
     versions = [row for row in model.get("modelVersions") or () if isinstance(row, dict) and row.get("files")]
     if not versions:
         raise NotFound(f"'{model.get('name')}' on CivitAI has no version with files.", f"Look at {wanted.base}/models/{wanted.model}.")
-    version = next((row for row in versions if not _early(row)), versions[0])
+    version = next((row for row in versions if not _rows.early_access(row)), versions[0])
     return {**version, "modelId": wanted.model, "model": {key: model.get(key) for key in ("name", "type", "nsfw")}}
 
 
@@ -208,17 +172,17 @@ def _data(answer: _asking.Answer, what: str) -> dict[str, Any]:
     if answer.status == 404:
         raise NotFound(f"CivitAI has no {what}.", "It may have been taken down; models for adults are on civitai.red.")
     if answer.status in (401, 403):
-        raise TokenNeeded(f"CivitAI does not show {what} ({_asking.said(answer) or f'HTTP {answer.status}'}).", _token_step(bool(token(TOKEN))))
+        raise TokenNeeded(f"CivitAI does not show {what} ({_pages.said(answer) or f'HTTP {answer.status}'}).", _token_step(bool(token(TOKEN))))
     if answer.status >= 400:
-        raise FetchFailed(f"CivitAI answered with HTTP {answer.status} for {what}: {_asking.said(answer) or 'no reason given'}.", "Try again later.")
+        raise FetchFailed(f"CivitAI answered with HTTP {answer.status} for {what}: {_pages.said(answer) or 'no reason given'}.", "Try again later.")
     data = answer.json()
     if not isinstance(data, dict) or not any(key in data for key in ("id", "items")):
-        raise FetchFailed(f"CivitAI's answer about {what} is not what it used to be.", f"It says: {_asking.said(answer) or 'nothing'}.")
+        raise FetchFailed(f"CivitAI's answer about {what} is not what it used to be.", f"It says: {_pages.said(answer) or 'nothing'}.")
     return data
 
 
 def _refused(resource: Resource, answer: _asking.Answer, with_token: bool) -> FetchFailed:
-    why, page = _asking.said(answer), resource.about.get("page") or resource.url
+    why, page = _pages.said(answer), resource.about.get("page") or resource.url
     early = resource.about.get("early_access") or ""
     if "disabled" in why.lower():
         return FetchFailed(f"The creator of {_titled(resource)} has disabled its download.", "Choose another version or model.")
@@ -257,7 +221,7 @@ def _file(version: dict[str, Any], wanted: _Wanted, kind: str) -> dict[str, Any]
         there = ", ".join(f"{names.shown(str(file.get('name')))} (fileId={file['id']})" for file in files[:8])
         raise NotFound(f"Version '{version.get('name')}' on CivitAI has no file like that.", f"It has: {there}.")
     own = {name: kind_ for name, kind_ in known["file_types"].items()}
-    return min(chosen, key=lambda file: (bool(kind) and kind in own.values() and own.get(file.get("type")) != kind, _pickled(file), not file.get("primary")))
+    return min(chosen, key=lambda file: (bool(kind) and kind in own.values() and own.get(file.get("type")) != kind, _rows.is_pickled(file), not file.get("primary")))
 
 
 def _fits(file: dict[str, Any], pick: str, value: str) -> bool:
@@ -278,85 +242,5 @@ def _kind(link: Link, file: dict[str, Any], type: str, title: str) -> str:
     return link.kind or told
 
 
-def _pickled(file: dict[str, Any]) -> bool:
-    format = str((file.get("metadata") or {}).get("format") or "")
-    return format == "PickleTensor" or names.is_pickle(str(file.get("name") or ""))
-
-
-def _bytes(file: dict[str, Any]) -> int:
-    """The size in bytes; 0 where it is told in rounded KiB, against which nothing could be held."""
-    try:
-        told = float(file.get("sizeKB") or 0) * 1024
-        return max(0, round(told)) if abs(told - round(told)) < 0.01 else 0
-    except (TypeError, ValueError, OverflowError):
-        return 0
-
-
-def _sha256(file: dict[str, Any]) -> str:
-    told = str((file.get("hashes") or {}).get("SHA256") or "").lower()
-    return told if re.fullmatch(r"[0-9a-f]{64}", told) else ""
-
-
-def _family(base_model: str) -> str:
-    return next((family for family, listed in config("sources")["families"].items() if base_model in listed), "")
-
-
-def _words(version: dict[str, Any]) -> list[str]:
-    return [str(word) for word in version.get("trainedWords") or ()]
-
-
-def _early(version: dict[str, Any]) -> str:
-    """Until when the version is for those who paid: a date in ISO 8601, "yes" where none is told, "" if it is for all."""
-    ends = str(version.get("earlyAccessEndsAt") or (version.get("paidAccess") or {}).get("endsAt") or "")
-    try:
-        if ends and datetime.fromisoformat(ends.replace("Z", "+00:00")) <= datetime.now(timezone.utc):
-            return ""
-    except (ValueError, TypeError):
-        pass
-    return ends or ("yes" if version.get("availability") == "EarlyAccess" or version.get("paidAccess") else "")
-
-
-def _preview(version: dict[str, Any], level: int = 0) -> str:
-    """The first picture, no video, that is not above that level of nudity (see configs/sources.yaml); "" if none is."""
-    level = level or config("sources")["hubs"]["civitai"]["preview_nsfw_level"]
-    for image in version.get("images") or ():
-        url, rated = str(image.get("url") or ""), image.get("nsfwLevel")
-        rated = rated if isinstance(rated, int) else 1 if image.get("nsfw") in (None, False, "None", "Soft") else 32
-        if image.get("type", "image") == "image" and not url.lower().endswith((".mp4", ".webm")) and rated <= level and url.startswith("http"):
-            return url
-    return ""
-
-
 def _typed(type: str, types: dict[str, str]) -> list[str]:
     return [name for name, kind in types.items() if kind == type] or [type]
-
-
-def _model(row: dict[str, Any], level: int) -> Model:
-    versions = tuple(_row(version, level) for version in row.get("modelVersions") or ())
-    return Model(
-        id=int(row.get("id") or 0),
-        title=str(row.get("name") or ""),
-        type=str(row.get("type") or ""),
-        base_models=tuple(dict.fromkeys(version.base_model for version in versions if version.base_model)),
-        creator=str((row.get("creator") or {}).get("username") or ""),
-        downloads=int((row.get("stats") or {}).get("downloadCount") or 0),
-        nsfw=bool(row.get("nsfw")),
-        preview=next((version.preview for version in versions if version.preview), ""),
-        versions=versions,
-    )
-
-
-def _row(version: dict[str, Any], level: int) -> Version:
-    files = tuple(file for file in version.get("files") or () if isinstance(file, dict))
-    main = min(files, key=lambda file: (_pickled(file), not file.get("primary")), default={})
-    return Version(
-        id=int(version.get("id") or 0),
-        name=str(version.get("name") or ""),
-        base_model=str(version.get("baseModel") or ""),
-        size=_bytes(main),
-        files=files,
-        trained_words=tuple(_words(version)),
-        preview=_preview(version, level),
-        early_access=_early(version),
-        published=str(version.get("publishedAt") or ""),
-    )

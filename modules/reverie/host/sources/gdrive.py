@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 from reverie.errors import BadInput, FetchFailed, NotFound, TokenNeeded
 from reverie.host import names
 from reverie.host.resources import Address, Link, Resource
-from reverie.host.sources import _asking, kind_of, name_of, shown
+from reverie.host.sources import _asking, _pages, kind_of, name_of, shown
 from reverie.host.sources.url import START_BYTES, disposition_name
 from reverie.settings import config
 
@@ -59,9 +59,9 @@ def _query(address: str) -> dict[str, str]:
 def _file(url: str) -> _asking.Answer:
     """The beginning of the file itself."""
     answer = _asked(url)
-    if _asking.kind_of_page(answer) and (confirmed := _confirmed(answer)):
+    if _pages.kind(answer) and (confirmed := _confirmed(answer)):
         answer = _asked(confirmed)
-    page = _asking.kind_of_page(answer)
+    page = _pages.kind(answer)
     if "ServiceLogin" in answer.url or urlsplit(answer.url).hostname == "accounts.google.com" or answer.status in (401, 403):
         raise TokenNeeded("That file on Google Drive is not shared with everyone.", _SHARE)
     if answer.status == 404:

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from reverie.errors import BadInput, FetchFailed, NotFound, TokenNeeded
 from reverie.host import names
 from reverie.host.resources import Address, Link, Resource
-from reverie.host.sources import _asking, kind_of, name_of, shown, token
+from reverie.host.sources import _asking, _folders, _pages, kind_of, name_of, shown, token
 from reverie.settings import config
 
 TOKEN = "HF_TOKEN"
@@ -68,7 +68,7 @@ def open_address(resource: Resource) -> Address:
     if answer.location:
         return Address(_asking.checked(answer.url, answer.location))
     _raise_for(answer, _wanted(resource.url), secret)
-    if page := _asking.kind_of_page(answer) if not resource.name.endswith((".json", ".txt")) else "":
+    if page := _pages.kind(answer) if not resource.name.endswith((".json", ".txt")) else "":
         raise FetchFailed(f"Hugging Face answered with {page} instead of {shown(resource.url)}.", "Try again later.")
     headers = _asking.bearer_of(secret) if _asking.same_host(answer.url, resource.url) else {}
     return Address(answer.url, {"Accept-Encoding": "identity", **headers})
@@ -102,7 +102,7 @@ def _raise_for(answer: _asking.Answer, wanted: _Wanted, secret: str) -> None:
     """The sentence for each refusal; none for an answer that is good."""
     if answer.status < 400:
         return
-    code, why = answer.headers.get("x-error-code", ""), answer.headers.get("x-error-message", "") or _asking.said(answer)
+    code, why = answer.headers.get("x-error-code", ""), answer.headers.get("x-error-message", "") or _pages.said(answer)
     hub = config("sources")["hubs"]["huggingface"]
     new_token = f"Make a token at {hub['tokens_page']} and set {TOKEN}."
     if code == "GatedRepo" and (answer.status == 403 or secret):
@@ -159,30 +159,11 @@ def _whole(link: Link, wanted: _Wanted) -> list[Resource]:
     rows, commit = _tree(wanted)
     there = {str(row["path"]): row for row in rows}
     parts = _parts(wanted, commit, there) if "model_index.json" in there else frozenset()
-    chosen = choose(sorted(there), parts) if parts or link.kind in ("diffusers", "clip") else []
+    chosen = _folders.choose(sorted(there), parts) if parts or link.kind in ("diffusers", "clip") else []
     name = names.check(link.name) if link.name else names.clean((wanted.path or wanted.repo).split("/")[-1])
     if not chosen:
         return [_only_file(link, wanted)]
     return [_of_row(link.kind if link.kind == "clip" else "diffusers", name, _Wanted(wanted.repo, wanted.revision, _joined(wanted.path, path)), path, there[path], commit) for path in chosen]
-
-
-def choose(paths: list[str], parts: frozenset[str] = frozenset()) -> list[str]:
-    """The files that are needed of a folder with these parts ("unet", "vae", …), or of a transformers folder, which has none:
-    configurations, tokenizers, and the safetensors of one precision for the whole, fp16 where all of it is there in fp16.
-    Nothing where that cannot be had.
-
-    A checkpoint beside `model_index.json` that holds everything once more is left out; so are pickles, onnx and flax.
-    """
-    folders = parts or {""}
-    inside = [path for path in paths if path.rpartition("/")[0] in folders]
-    weights = [path for path in inside if path.endswith(".safetensors")]
-    weighed = {_folder(path) for path in weights}
-    fp16 = bool(weighed) and {_folder(path) for path in weights if _precision(path) == "fp16"} == weighed
-    kept = [path for path in weights if _precision(path) == ("fp16" if fp16 else "")]
-    if not kept or {_folder(path) for path in kept} != weighed:
-        return []
-    texts = [path for path in inside if path.endswith((".json", ".txt", ".model", ".jinja")) and _is_needed(PurePosixPath(path).name, fp16)]
-    return sorted({*kept, *texts, *(["model_index.json"] if parts else [])})
 
 
 def _parts(wanted: _Wanted, commit: str, there: Iterable[str]) -> frozenset[str]:
@@ -194,23 +175,6 @@ def _parts(wanted: _Wanted, commit: str, there: Iterable[str]) -> frozenset[str]
     rows = told.items() if isinstance(told, dict) else ()
     named = {name for name, row in rows if isinstance(row, list) and row and row[0]}
     return frozenset(named or {path.split("/")[0] for path in there if "/" in path}) - frozenset(LEFT_OUT)
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
-
-
-def _precision(path: str) -> str:
-    """The variant in a weight's name: diffusion_pytorch_model.fp16-00001-of-00002.safetensors → fp16; the openvino and ema twins have theirs."""
-    stem = re.sub(r"-\d{5}-of-\d{5}", "", PurePosixPath(path).name.removesuffix(".safetensors"))
-    return stem.partition(".")[2]
-
-
-def _is_needed(name: str, fp16: bool) -> bool:
-    """Whether a text goes with the chosen weights: of indexes of shards only the one of that precision."""
-    if ".index." in name:
-        return ".safetensors." in name and (".fp16." in name) == fp16
-    return not name.lower().startswith(("readme", "license"))
 
 
 def _only_file(link: Link, wanted: _Wanted) -> Resource:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from reverie.errors import FetchFailed, NotFound, TokenNeeded
 from reverie.host import names
 from reverie.host.resources import Address, Link, Resource
-from reverie.host.sources import _asking, kind_of, last_part, name_of, shown
+from reverie.host.sources import _asking, _pages, kind_of, last_part, name_of, shown
 from reverie.settings import config
 
 START_BYTES = 4096  # enough to tell a page from a file
@@ -50,7 +50,7 @@ def _begun(url: str) -> _asking.Answer:
     if answer.status not in (200, 206):
         raise FetchFailed(f"{host} answered with HTTP {answer.status} for {shown(url)}.", "Try again later, or take another address.")
     wants_text = names.suffix_of(last_part(url)).lower() in (".json", ".txt", ".yaml", ".yml")
-    if (page := _asking.kind_of_page(answer)) and not wants_text:
+    if (page := _pages.kind(answer)) and not wants_text:
         raise FetchFailed(f"{shown(url)} is {page}, no model.", "Open it in a browser and copy the address of the download itself.")
     if answer.size == 0 and not answer.body:
         raise FetchFailed(f"{shown(url)} is empty.", "Check the address.")
