@@ -111,7 +111,7 @@ def drawing(given: dict) -> dict:
 
 def chosen(given: dict) -> dict:
     """{"engine": …, "model": …}: what the studio draws with."""
-    found = choices(given)
+    found = choices({name: given[name] for name in ("engine", "model") if name in given})
     return {"engine": found.engine, "model": found.model}
 
 

@@ -198,3 +198,5 @@ def test_light_links_and_a_narrow_page(page, address):
     wide, seen = page.locator(".rv-choose").evaluate("e => [e.scrollWidth, e.clientWidth]")
     assert wide <= seen + 1
     shot(page, "models-narrow")
+    open_tab(page, "Launch")
+    page.locator(".rv-order:visible").wait_for()

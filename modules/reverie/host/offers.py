@@ -8,8 +8,9 @@ from urllib.parse import unquote
 
 from reverie import models
 from reverie import settings as settings_module
+from reverie.errors import BadInput
 from reverie.host import storage
-from reverie.host.choices import KINDS, Choices, Pick
+from reverie.host.choices import KINDS, Choices, Pick, own_links
 from reverie.host.resources import FOLDERS
 
 # Base models as people name them: what the filter offers → the families that are meant.
@@ -120,12 +121,20 @@ def total(choices: Choices, offers: dict[str, list[Offer]], here: Machine, setti
             break
         untick.append(thing.title)
         left -= thing.size
-    lines = sum(1 for line in choices.links.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+    lines = _typed(choices)
     return Total(
         chosen=sum(thing.size for thing in things), number=len(things) + lines, to_fetch=to_fetch,
         unknown=sum(1 for thing in coming if not thing.size) + lines, free=here.free_bytes, untick=tuple(untick),
         heavy=tuple(thing.title for thing in things if thing.heavy),
     )
+
+
+def _typed(choices: Choices) -> int:
+    """How many links were typed in; while one is half typed, how many lines."""
+    try:
+        return len(own_links(choices))
+    except BadInput:
+        return sum(1 for line in choices.links.splitlines() if line.strip())
 
 
 def _things(choices: Choices, offers: dict[str, list[Offer]], here: Machine, settings) -> dict[str, _Thing]:

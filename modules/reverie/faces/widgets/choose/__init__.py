@@ -12,7 +12,8 @@ from typing import Any
 
 
 def choose_tabs(given: dict[str, Any] | None = None, settings=None):
-    """The whole of cell 2 as one widget; `given` are parameters that stand above what was kept. BadInput where one does not fit."""
+    """The whole of cell 2 as one widget; `given` are parameters that stand above what was kept; those that do not fit are told and
+    left aside."""
     return Choose(given, settings).widget
 
 

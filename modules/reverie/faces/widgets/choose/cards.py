@@ -69,14 +69,15 @@ class Card:
 
     def _words(self) -> str:
         version = self.versions[self.version.value]
-        facts = [self.model.type, version.base_model, size_text(_size(self._file()))]
-        by = f"by {look.esc(self.model.creator)} · " if self.model.creator else ""
+        facts = [self.model.type, version.base_model]
+        by = f"by {self.model.creator}" if self.model.creator else ""
+        told = " · ".join(filter(None, (size_text(_size(self._file())), by, f"{self.model.downloads:,} downloads")))
         early = f'<p class="rv-early">Early access{_until(version.early_access)}: only who paid for it can download it.</p>' if version.early_access else ""
         words = f'<p class="rv-words-of">{look.chips(version.trained_words[:4])}</p>' if version.trained_words else ""
         other = "" if self.model.type in self._kinds else f"<p class='rv-early'>A {look.esc(self.model.type)} is no kind of model that can be kept here.</p>"
         return (
             f'<h4 title="{look.esc(self.model.title)}">{look.esc(self.model.title)}</h4><p>{look.chips(facts)}</p>'
-            f"<p><small>{by}{self.model.downloads:,} downloads</small></p>{words}{early}{other}"
+            f"<p><small>{look.esc(told)}</small></p>{words}{early}{other}"
         )
 
 

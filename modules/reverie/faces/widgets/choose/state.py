@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+from dataclasses import replace
 from typing import Any, Callable
 
 from reverie.errors import ReverieError
 from reverie.host import choices as choices_module
 from reverie.host import offers as offers_module
+from reverie.host import storage
 from reverie.host.choices import Choices
 
 SAVE_AFTER_S = 0.4
@@ -29,6 +31,7 @@ class State:
         self.choices = self._first(given or {})
         self.offers = offers_module.all_offers(settings)
         self.machine = offers_module.machine(settings)
+        self.free = lambda: storage.free(settings.storage)  # asked at every change: other cells write to the disk
         atexit.register(self.flush)
 
     def listen(self, heard: Callable[[bool], None]) -> None:
@@ -55,7 +58,7 @@ class State:
             self._take(found, whole=True)
 
     def total(self) -> offers_module.Total:
-        return offers_module.total(self.choices, self.offers, self.machine, self.settings)
+        return offers_module.total(self.choices, self.offers, replace(self.machine, free_bytes=self.free()), self.settings)
 
     def flush(self) -> None:
         """Save now what waits to be saved."""
@@ -80,7 +83,11 @@ class State:
             place.replace(aside)
             self.notes.append(f"{error} It was put aside as {aside.name}; what follows are the defaults.")
             found = Choices()
-        return choices_module.with_parameters(found, given)
+        try:
+            return choices_module.with_parameters(found, given)
+        except ReverieError as error:  # in an open notebook a variable may only be called like a parameter
+            self.notes.append(f"{error} It was left aside.")
+            return found
 
     def _take(self, found: Choices, whole: bool = False) -> None:
         self.choices = found
