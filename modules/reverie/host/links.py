@@ -126,7 +126,7 @@ def _link(entry: str, kind: str) -> Link:
         raise BadInput(f"'{names.shown(entry)}' is {len(entry):,} letters long.", "No link is; check for a missing line break.")
     rest, own = _own_kind(entry)
     if (own or kind) in _no_models():
-        raise BadInput(f"'{names.shown(rest)}' is listed as {own or kind}, which is no model.", "Extensions are chosen with the WebUI; leave it out here.")
+        raise BadInput(f"'{names.shown(rest)}' is listed as {own or kind}, which is no model.", "Extensions are chosen with the WebUI.")
     address, name = rest, ""
     if rest.endswith("]") and (found := _NAMED.fullmatch(rest)) and found["address"]:
         address, name = found["address"], names.check(found["name"]) if found["name"].strip() else ""
@@ -149,7 +149,8 @@ def _own_kind(entry: str) -> tuple[str, str]:
         raise BadInput(f"'{names.shown(entry)}' begins with {word}://, which cannot be fetched.", "Give an http or https address.")
     if rest[:1].isdigit() or "." in word:
         return entry, ""  # host:port
-    raise BadInput(f"'{names.shown(word)}' in '{names.shown(entry)}' is no kind of model.", f"Choose one of: {', '.join(config('sources')['kinds'])}.")
+    kinds = ", ".join(config("sources")["kinds"])
+    raise BadInput(f"'{names.shown(word)}' in '{names.shown(entry)}' is no kind of model.", f"Choose one of: {kinds}.")
 
 
 def _address(address: str) -> str:
@@ -165,9 +166,7 @@ def _address(address: str) -> str:
     if scheme in ("http", "https"):
         return _url(address)
     if any(sign in address for sign in "[]<>{}|^`\" \t"):
-        raise BadInput(f"'{names.shown(address)}' is no link.", "Write kind:URL[name.safetensors]; a path with blanks begins with / or ./.") if scheme != "file" else BadInput(
-            f"'{names.shown(address)}' is no file address.", "Give the path itself."
-        )
+        raise BadInput(f"'{names.shown(address)}' is no link.", "Write kind:URL[name.safetensors]; a path with blanks begins with / or ./.")
     return address
 
 

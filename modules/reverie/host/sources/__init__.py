@@ -55,7 +55,8 @@ def kind_of(link: Link, path: str, said: str = "") -> str:
     hinted = (kind for kind, words in config("sources")["hints"].items() if any(word in lowered for word in words))
     if kind := link.kind or said or next(hinted, ""):
         return kind
-    raise BadInput(f"Nothing says what kind of model {shown(link.address)} is.", f"Write it before the address: checkpoint:{names.shown(link.address)}")
+    address = shown(link.address)
+    raise BadInput(f"Nothing says what kind of model {address} is.", f"Write it before the address: checkpoint:{address}")
 
 
 def name_of(link: Link, told: str) -> str:
@@ -65,7 +66,7 @@ def name_of(link: Link, told: str) -> str:
     known = suffix.lower() in config("sources")["suffixes"]
     if not link.name:
         if not known:
-            raise BadInput(f"{shown(link.address)} does not tell a file name.", f"Give one: {names.shown(link.address)}[name.safetensors]")
+            raise BadInput(f"{shown(link.address)} does not tell a file name.", f"Give one: {shown(link.address)}[name.safetensors]")
         return told
     wished = names.suffix_of(link.name)
     if not wished and not known:

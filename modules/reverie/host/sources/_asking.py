@@ -28,6 +28,7 @@ PAGE_BYTES = 32 << 20  # a page of a hundred models of CivitAI is some megabytes
 FRESH_S, KEPT = 300, 48
 AGAIN = frozenset({429, 500, 502, 503, 504})
 
+_COPY = "Open it in a browser and copy the address of the file."
 _log = logging.getLogger(__name__)
 _kept: dict[tuple, tuple[float, Any]] = {}
 _lock = threading.Lock()
@@ -86,7 +87,7 @@ def ask(
             return answer
         seen += 1
         if seen > MAX_REDIRECTS:
-            raise FetchFailed(f"{shown(first)} leads in circles: {seen} redirects, and no end.", "Open it in a browser and copy the address of the file.")
+            raise FetchFailed(f"{shown(first)} leads in circles: {seen} redirects, and no end.", _COPY)
         url = checked(url, answer.location)
 
 
@@ -218,14 +219,11 @@ def checked(here: str, there: str) -> str:
     """Where a redirect leads, if it may lead there."""
     parts = urlsplit(there)
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise FetchFailed(f"{shown(here)} leads to a {names_of(parts.scheme)} address, which is not followed.", "Open it in a browser and copy the address of the file.")
+        kind = f"{parts.scheme}://" if parts.scheme.isalnum() else "strange"
+        raise FetchFailed(f"{shown(here)} leads to a {kind} address, which is not followed.", _COPY)
     if _is_own(parts.hostname) and not _is_own(urlsplit(here).hostname or ""):
         raise FetchFailed(f"{shown(here)} leads to this machine itself ({parts.hostname}), which is not followed.", "Do not trust that address.")
     return there
-
-
-def names_of(scheme: str) -> str:
-    return f"{scheme}://" if scheme.isalnum() else "strange"
 
 
 def _is_own(host: str) -> bool:

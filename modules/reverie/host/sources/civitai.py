@@ -134,7 +134,8 @@ def _wanted(address: str) -> _Wanted:
     parts = urlsplit(address)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     # Its twin for adults knows models that the first one does not show.
-    base = f"https://{parts.netloc.lower()}" if parts.netloc.lower().endswith("civitai.red") and not os.environ.get("REVERIE_CIVITAI_URL") else _base()
+    adult = parts.netloc.lower().endswith("civitai.red") and not os.environ.get("REVERIE_CIVITAI_URL")
+    base = f"https://{parts.netloc.lower()}" if adult else _base()
     file = _number(query.get("fileId", "0"))
     picks = {name: query[name] for name in _PICKS if query.get(name)}
     if found := re.fullmatch(_PATHS["hash"], parts.path):
@@ -220,8 +221,9 @@ def _file(version: dict[str, Any], wanted: _Wanted, kind: str) -> dict[str, Any]
     if not chosen:
         there = ", ".join(f"{names.shown(str(file.get('name')))} (fileId={file['id']})" for file in files[:8])
         raise NotFound(f"Version '{version.get('name')}' on CivitAI has no file like that.", f"It has: {there}.")
-    own = {name: kind_ for name, kind_ in known["file_types"].items()}
-    return min(chosen, key=lambda file: (bool(kind) and kind in own.values() and own.get(file.get("type")) != kind, _rows.is_pickled(file), not file.get("primary")))
+    kinds = known["file_types"]
+    other = {file["id"]: kind in kinds.values() and kinds.get(file.get("type")) != kind for file in chosen}
+    return min(chosen, key=lambda file: (other[file["id"]], _rows.is_pickled(file), not file.get("primary")))
 
 
 def _fits(file: dict[str, Any], pick: str, value: str) -> bool:
@@ -238,7 +240,8 @@ def _kind(link: Link, file: dict[str, Any], type: str, title: str) -> str:
     if link.kind and told and link.kind != told and not {link.kind, told} <= alike:
         raise BadInput(f"'{names.shown(title)}' on CivitAI is of the kind {told}, not {link.kind}.", f"Write {told}:{names.shown(link.address)}")
     if not link.kind and not told:
-        raise BadInput(f"'{names.shown(title)}' on CivitAI is of the type '{names.shown(type)}', which is no model.", "If it is one, write its kind before the address.")
+        what = f"'{names.shown(title)}' on CivitAI is of the type '{names.shown(type)}', which is no model."
+        raise BadInput(what, "If it is one, write its kind before the address.")
     return link.kind or told
 
 

@@ -67,7 +67,8 @@ def _file(url: str) -> _asking.Answer:
     if answer.status == 404:
         raise NotFound("Google Drive has no such file.", "Check the link; it may have been deleted.")
     if b"uota exceeded" in answer.body or b"Too many users have viewed" in answer.body:
-        raise FetchFailed("Google Drive's quota for that file is used up: too many people fetched it.", "Try again tomorrow, or make a copy in your own Drive and share that.")
+        copy = "Try again tomorrow, or make a copy in your own Drive and share that."
+        raise FetchFailed("Google Drive's quota for that file is used up: too many people fetched it.", copy)
     if answer.status not in (200, 206) or page:
         raise FetchFailed(f"Google Drive answered with {page or f'HTTP {answer.status}'} instead of the file.", _SHARE)
     return answer

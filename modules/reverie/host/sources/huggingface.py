@@ -26,7 +26,9 @@ MOST_PAGES = 100
 _REPO = r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+"
 _FILE = re.compile(rf"/(?P<repo>(?:(?:datasets|spaces)/)?(?:{_REPO}|[A-Za-z0-9_.-]+))/(?:resolve|blob|raw)/(?P<rest>.+)")
 _TREE = re.compile(rf"/(?P<repo>{_REPO})(?:/tree/(?P<rest>[^?]+?))?/?")
-_SHORT = re.compile(rf"(?:hf:|huggingface:|urn:air:[^:]*:[^:]*:huggingface:)?(?P<repo>{_REPO})(?:@(?P<revision>[A-Za-z0-9_.-]+))?(?:/(?P<path>.+))?", re.IGNORECASE)
+_SHORT = re.compile(
+    rf"(?:hf:|huggingface:|urn:air:[^:]*:[^:]*:huggingface:)?(?P<repo>{_REPO})(?:@(?P<revision>[A-Za-z0-9_.-]+))?(?:/(?P<path>.+))?", re.IGNORECASE
+)
 _REVISION = re.compile(r"(refs/(?:pr|convert)/[^/]+|[^/]+)(?:/(.*))?")
 
 
@@ -89,7 +91,7 @@ def _wanted(address: str) -> _Wanted:
         return _Wanted(found["repo"], *(_revised(found["rest"]) if found["rest"] else ()))
     if not path and (found := _SHORT.fullmatch(address)):
         return _Wanted(found["repo"], found["revision"] or "main", unquote(found["path"] or "").rstrip("/"))
-    raise BadInput(f"{shown(address)} is no file and no repository on Hugging Face.", "Copy the address of the file's page, or write hf:owner/repo/path.")
+    raise BadInput(f"{shown(address)} is no file and no repository on Hugging Face.", "Copy the file's address, or write hf:owner/repo/path.")
 
 
 def _revised(rest: str) -> tuple[str, str]:
@@ -110,11 +112,13 @@ def _raise_for(answer: _asking.Answer, wanted: _Wanted, secret: str) -> None:
     if code == "GatedRepo":
         raise TokenNeeded(f"{wanted.repo} wants a login and its licence accepted.", f"Accept it at {wanted.page}. {new_token}")
     if code == "RepoNotFound" or answer.status == 401 and not secret:
-        raise NotFound(f"There is no repository {wanted.repo} on Hugging Face, or it is private.", "Check its name." if secret else f"Check its name. If it is private: {new_token}")
+        step = "Check its name." if secret else f"Check its name. If it is private: {new_token}"
+        raise NotFound(f"There is no repository {wanted.repo} on Hugging Face, or it is private.", step)
     if answer.status == 401:
         raise TokenNeeded(f"Hugging Face does not accept the token that is set ({names.shown(why) or 'HTTP 401'}).", new_token)
     if answer.status == 403:
-        raise TokenNeeded(f"The token that is set has no right to {wanted.repo} ({names.shown(why) or 'HTTP 403'}).", f"Let it read that repository: {hub['tokens_page']}")
+        what = f"The token that is set has no right to {wanted.repo} ({names.shown(why) or 'HTTP 403'})."
+        raise TokenNeeded(what, f"Let it read that repository: {hub['tokens_page']}")
     if code == "RevisionNotFound":
         raise NotFound(f"{wanted.repo} has no branch or commit '{names.shown(wanted.revision)}'.", f"Look at {wanted.page}.")
     if answer.status == 404:
@@ -146,7 +150,8 @@ def _one(link: Link, wanted: _Wanted) -> Resource:
 
 
 def _about(wanted: _Wanted, commit: str) -> dict[str, Any]:
-    return {"title": wanted.repo.split("/")[-1], "page": wanted.page, "repo": wanted.repo, "commit": commit, "path": wanted.path, "pickled": names.is_pickle(wanted.path)}
+    where = {"page": wanted.page, "repo": wanted.repo, "commit": commit, "path": wanted.path}
+    return {"title": wanted.repo.split("/")[-1], **where, "pickled": names.is_pickle(wanted.path)}
 
 
 # -------------------------------------------------------------------------------------------------------------- a folder
@@ -163,7 +168,8 @@ def _whole(link: Link, wanted: _Wanted) -> list[Resource]:
     name = names.check(link.name) if link.name else names.clean((wanted.path or wanted.repo).split("/")[-1])
     if not chosen:
         return [_only_file(link, wanted)]
-    return [_of_row(link.kind if link.kind == "clip" else "diffusers", name, _Wanted(wanted.repo, wanted.revision, _joined(wanted.path, path)), path, there[path], commit) for path in chosen]
+    kind = "clip" if link.kind == "clip" else "diffusers"
+    return [_of_row(kind, name, wanted, path, there[path], commit) for path in chosen]
 
 
 def _parts(wanted: _Wanted, commit: str, there: Iterable[str]) -> frozenset[str]:
@@ -183,7 +189,8 @@ def _only_file(link: Link, wanted: _Wanted) -> Resource:
     files = [str(row["path"]) for row in rows if str(row["path"]).endswith((".safetensors", ".gguf", ".sft"))]
     if len(files) == 1:
         return _one(link, _Wanted(wanted.repo, wanted.revision, _joined(wanted.path, files[0])))
-    listed = f"It has: {', '.join(names.shown(file) for file in files[:6])}{' …' if len(files) > 6 else ''}." if files else "There are no safetensors in it."
+    some = ", ".join(names.shown(file) for file in files[:6])
+    listed = f"It has: {some}{' …' if len(files) > 6 else ''}." if files else "There are no safetensors in it."
     raise BadInput(f"{wanted.repo} is no folder in diffusers' layout, and not one model file.", f"{listed} Write hf:{wanted.repo}/FILE.")
 
 
@@ -222,7 +229,8 @@ def _commit(wanted: _Wanted, rows: list[dict[str, Any]], secret: str) -> str:
     return answer.headers.get("x-repo-commit", "")
 
 
-def _of_row(kind: str, name: str, wanted: _Wanted, path: str, row: dict[str, Any], commit: str) -> Resource:
+def _of_row(kind: str, name: str, home: _Wanted, path: str, row: dict[str, Any], commit: str) -> Resource:
+    wanted = _Wanted(home.repo, home.revision, _joined(home.path, path))
     lfs = row.get("lfs") if isinstance(row.get("lfs"), dict) else {}
     digest, size = str(lfs.get("oid") or "").lower(), lfs.get("size", row.get("size"))
     clean = "/".join(names.clean(part) for part in path.split("/"))

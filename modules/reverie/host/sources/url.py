@@ -44,7 +44,8 @@ def _begun(url: str) -> _asking.Answer:
         answer = _asking.ask(url, most=START_BYTES)
     host = urlsplit(answer.url).hostname
     if answer.status in (401, 403, 407):
-        raise TokenNeeded(f"{host} does not let everyone have {shown(url)} (HTTP {answer.status}).", "Download it in a browser and give the file's path.")
+        step = "Download it in a browser and give the file's path."
+        raise TokenNeeded(f"{host} does not let everyone have {shown(url)} (HTTP {answer.status}).", step)
     if answer.status in (404, 410):
         raise NotFound(f"There is nothing at {shown(url)} (HTTP {answer.status}).", "Check the address; the file may have moved.")
     if answer.status not in (200, 206):
