@@ -114,6 +114,14 @@ def test_cancelling_ends_all(settings, made, tmp_path):
     assert not (webuis.home(ui, settings) / "custom_nodes/good").exists()
 
 
+def test_a_row_held_at_a_commit_is_installed_at_that_commit(settings, made, tmp_path):
+    bare, first = small_webui.repository(tmp_path / "repository")
+    ui = own(settings, made)
+    row = extensions.validate({"id": "held", "git": str(bare), "commit": first, "webuis": ["comfyui"]})
+    assert packages.install(ui, settings, extensions=(row,))["failed"] == {}
+    assert extensions.installed(ui, settings)["held"]["commit"] == first
+
+
 @pytest.mark.parametrize(
     "changes, word",
     [

@@ -112,7 +112,7 @@ def install(webui: str, way: str, extension: tuple[str, ...], dry_run: bool, as_
         return
     commit = f" at {receipt['commit'][:12]}" if receipt.get("commit") else ""
     click.echo(f"{ui.title}{commit} is installed in {webuis.home(ui, here)}.")
-    for id, why in receipt.get("failed", {}).items() if extension else ():
+    for id, why in receipt["failed"].items():
         click.echo(f"Extension {id} is not: {why}")
     _tell_views(report)
     click.echo(f"Start it: reverie webui start {ui.id}")

@@ -67,11 +67,13 @@ def for_webui(ui: WebUI, settings: Settings | None = None) -> list[Extension]:
 
 
 def install(
-    ids: Sequence[str], ui: WebUI, settings: Settings, tell: Callable[[Any], None] = lambda step: None, cancelled: Callable[[], bool] = lambda: False,
+    ids: Sequence[str | Extension], ui: WebUI, settings: Settings, tell: Callable[[Any], None] = lambda step: None, cancelled: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """Install these into a WebUI that is installed. Cancelled and Interrupted end it; everything else only that one extension."""
-    known, report = {row.id: row for row in all(settings)}, Report()
-    for id in dict.fromkeys(ids):
+    """Install these (ids, or rows of which each says itself what is had) into a WebUI that is installed. Cancelled and Interrupted end
+    it; everything else only that one extension."""
+    rows = {one.id: one for one in ids if isinstance(one, Extension)}
+    known, report = {row.id: row for row in all(settings)} | rows, Report()
+    for id in dict.fromkeys(one.id if isinstance(one, Extension) else one for one in ids):
         try:
             row = known.get(id)
             if row is None:

@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Sequence
 
 from reverie import media
 from reverie.errors import BadInput, Busy, Cancelled, DiskFull, FetchFailed, HostFailed
@@ -66,12 +66,12 @@ def plan(ui: WebUI, settings: Settings, way: str = "auto") -> list[Action]:
 
 def install(
     ui: WebUI, settings: Settings, on_progress: Tell | None = None, cancelled: Callable[[], bool] = lambda: False, *,
-    way: str = "auto", extensions: tuple[str, ...] = (),
+    way: str = "auto", extensions: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Install the WebUI, or carry on where an earlier run stopped; what is there already is left as it is. Returns the receipt.
 
-    `way`: from its package, from git, or "auto": the package, and git where that cannot be had. `extensions`: ids; one that fails
-    is told in the receipt ("failed") and does not stop the rest. HostFailed, FetchFailed, DiskFull (before anything is written),
+    `way`: from its package, from git, or "auto": the package, and git where that cannot be had. `extensions`: ids or rows of
+    them; one that fails is told in what is returned ("failed": id → sentence) and does not stop the rest. HostFailed, FetchFailed, DiskFull (before anything is written),
     BadInput (a broken archive), Busy, Cancelled.
     """
     from reverie.host import extensions as extending
@@ -88,11 +88,9 @@ def install(
         _write_configs(ui, settings)
         views.prepare(ui, settings)
         receipt = _note(ui, settings, receipt, state="installed", venv=folder.name, python=venvs.receipt(folder).get("python", ""))
-        if extensions:
-            done = extending.install(extensions, ui, settings, tell, cancelled)
-            receipt = _note(ui, settings, receipt, failed=dict(done.failed))
-    log.info("installed webui=%s way=%s commit=%s", ui.id, receipt.get("way"), receipt.get("commit", ""))
-    return receipt
+        failed = dict(extending.install(extensions, ui, settings, tell, cancelled).failed) if extensions else {}
+    log.info("installed webui=%s way=%s commit=%s failed=%s", ui.id, receipt.get("way"), receipt.get("commit", ""), ",".join(failed))
+    return {**receipt, "failed": failed}
 
 
 def uninstall(ui: WebUI, settings: Settings):
