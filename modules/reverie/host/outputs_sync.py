@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import filecmp
 import json
 import logging
 import os
@@ -48,7 +49,8 @@ class Report:
     def __str__(self) -> str:
         said = f"{self.copied} file{'' if self.copied == 1 else 's'} copied ({self.bytes / 1e6:.1f} MB), {self.there} there already"
         said += f", {self.waiting} still being written" if self.waiting else ""
-        return said + (f". Not copied: {'; '.join(self.refused[:3])}" + (f" and {len(self.refused) - 3} more" if len(self.refused) > 3 else "") if self.refused else "") + "."
+        more = f" and {len(self.refused) - 3} more" if len(self.refused) > 3 else ""
+        return said + (f". Not copied: {'; '.join(self.refused[:3])}{more}." if self.refused else ".")
 
 
 def target(settings: Settings, where: platform.Platform | None = None) -> Path:
@@ -60,16 +62,13 @@ def target(settings: Settings, where: platform.Platform | None = None) -> Path:
         raise BadInput(f"{where.name} is a machine of your own: its outputs stay where they are.", "Nothing needs to be copied.")
     kept = Path(where.persistent).expanduser()
     if where.id == "colab" and not kept.is_dir():
-        raise BadInput("Google Drive is not mounted, so nothing of this session will be kept.", "Run in a cell: from google.colab import drive; drive.mount('/content/drive')")
+        mount = "Run in a cell: from google.colab import drive; drive.mount('/content/drive')"
+        raise BadInput("Google Drive is not mounted, so nothing of this session will be kept.", mount)
     if not kept.is_dir():
         raise BadInput(f"{kept}, which {where.name} keeps, is not there.", "Make it, or mount it.")
-    if _within(settings.outputs, kept):
+    if settings.outputs.resolve().is_relative_to(kept.resolve()):
         raise BadInput(f"The outputs lie in {kept} already, which {where.name} keeps.", "Nothing needs to be copied.")
     return kept / "SD-Reverie" / "outputs"
-
-
-def _within(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def sync(settings: Settings, to: Path, extra: dict[str, Path] | None = None, settled_s: float = SETTLED_S) -> Report:
@@ -118,7 +117,7 @@ def _copy(source: Path, place: Path, seen: list[int], own: Path | None) -> tuple
     """Whole or not at all, and only if the source did not change under our hands. Where it lies now, and whether it lay there
     already. `own` is our copy of an earlier state of it, which may be replaced; other files may not."""
     if own is None and place.exists():
-        if _same_bytes(source, place):
+        if filecmp.cmp(source, place, shallow=False):
             return place, True
         place = _beside(place)
     place = own or place
@@ -146,12 +145,6 @@ def _copy(source: Path, place: Path, seen: list[int], own: Path | None) -> tuple
     finally:
         with contextlib.suppress(OSError):
             staged.unlink(missing_ok=True)
-
-
-def _same_bytes(one: Path, other: Path) -> bool:
-    import filecmp
-
-    return filecmp.cmp(one, other, shallow=False)
 
 
 def _beside(place: Path) -> Path:
@@ -259,9 +252,12 @@ class Guard:
 
     def _run(self) -> None:
         while not self._wake.wait(self._pause_s()):
-            with self._pass:
-                if not self._stopped:
-                    self._once(SETTLED_S)
+            try:
+                with self._pass:
+                    if not self._stopped:
+                        self._once(SETTLED_S)
+            except Exception:  # a bug of whoever hears the reports must not end the guard
+                log.exception("sync=failed")
 
     def _pause_s(self) -> float:
         """Until the next pass: the usual time, or less where one is due shortly before the end."""
@@ -276,10 +272,7 @@ class Guard:
             self.last = Report(refused=(str(error),))
         log.info("sync=%s", self.last)
         if self.last.copied or self.last.refused:
-            try:
-                self.on_report(self.last)
-            except Exception:
-                log.exception("sync=on_report")
+            self.on_report(self.last)
         return self.last
 
     def _hear_the_end(self) -> None:
@@ -294,12 +287,14 @@ class Guard:
 
     def _ended(self, number, frame) -> None:
         before = self._before
-        self.stop()
-        if callable(before):
-            before(number, frame)
-        elif before != signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        try:
+            self.stop()
+        finally:
+            if callable(before):
+                before(number, frame)
+            elif before != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
 
 
 def _began() -> float:

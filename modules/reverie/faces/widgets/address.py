@@ -68,10 +68,11 @@ def card(tunnel) -> str:
 def field(title: str, value: str) -> str:
     """A line to copy from: it can be selected by hand where a page allows no scripts."""
     path = ' data-path="1"' if value.startswith("/") else ""
-    link = f'<a href="{look.esc(value)}" target="_blank" rel="noopener">open</a>' if value.startswith(("https:", "http:", "/")) else ""
+    link = f'<a href="{look.esc(value)}" target="_blank" rel="noopener" style="color:var(--rv-accent)">Open</a>' if value.startswith(("https:", "http:", "/")) else ""
     return (
-        f'<div style="display:flex;flex-wrap:wrap;gap:10px;align-items:center;margin:6px 0"><input type="text" readonly value="{look.esc(value)}"{path}'
-        f' aria-label="{look.esc(title)}" style="flex:1 1 16rem;user-select:all"><button class="jupyter-button" onclick="{look.esc(COPY)}">Copy</button>{link}</div>'
+        '<div style="display:flex;flex-wrap:wrap;gap:10px;align-items:center;margin:6px 0">'
+        f'<input type="text" readonly value="{look.esc(value)}"{path} aria-label="{look.esc(title)}" style="flex:1 1 16rem;border:1px solid var(--rv-line)">'
+        f'<button class="jupyter-button" onclick="{look.esc(COPY)}">Copy</button>{link}</div>'
     )
 
 

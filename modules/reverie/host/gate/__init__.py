@@ -68,7 +68,8 @@ class Gate:
                 if "port" not in told:
                     _end(process)
             if "port" not in told:
-                raise HostFailed(f"The gate in front of port {self.upstream_port} does not start: {told.get('error', 'it ended')}.", f"Look into {log}.")
+                why = told.get("error", "it ended")
+                raise HostFailed(f"The gate in front of port {self.upstream_port} does not start: {why}.", f"Look into {log}.")
             self.port, self._process = told["port"], process
 
     @property
@@ -106,8 +107,8 @@ class Gate:
 def _spawn(log: Path) -> subprocess.Popen:
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as errors:
-        command = [sys.executable, "-m", "reverie.host.gate"]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=child_environment(), start_new_session=True)
+        command, pipes = [sys.executable, "-m", "reverie.host.gate"], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
+        return subprocess.Popen(command, **pipes, env=child_environment(), start_new_session=True)
 
 
 def _exchange(process: subprocess.Popen, order: dict) -> dict:

@@ -108,7 +108,8 @@ def from_elsewhere(method: str, headers, known_hosts: Iterable[str]) -> bool:
     if site in ("same-origin", "none"):
         return False
     if "Origin" in headers:
-        return urlsplit(headers["Origin"]).netloc.lower() not in {host.lower() for host in (public_host(headers), headers.get("Host", ""), *known_hosts) if host}
+        own = {host.lower() for host in (public_host(headers), headers.get("Host", ""), *known_hosts) if host}
+        return urlsplit(headers["Origin"]).netloc.lower() not in own
     return bool(site)
 
 

@@ -42,5 +42,6 @@ def login(action: str, goal: str, title: str, complaint: str = "") -> str:
 
 def waiting(title: str, every_s: int = 4) -> str:
     """For a WebUI that does not answer: it looks again by itself."""
-    body = f'<h1>{html.escape(title)} does not answer yet</h1><p role="status">It may still be starting, or has been stopped. This page looks again every {every_s} seconds.</p>'
+    words = f"It may still be starting, or has been stopped. This page looks again every {every_s} seconds."
+    body = f'<h1>{html.escape(title)} does not answer yet</h1><p role="status">{words}</p>'
     return _FRAME.substitute(title=html.escape(title), head=f'<meta http-equiv="refresh" content="{every_s}">', body=body)

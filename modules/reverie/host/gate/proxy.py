@@ -59,7 +59,8 @@ class Proxy:
         # A new connection for every request: one that is kept may have been closed by the WebUI just now, and a POST cannot be repeated.
         connector = TCPConnector(limit=0, force_close=True)
         timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=None)
-        async with ClientSession(connector=connector, timeout=timeout, auto_decompress=False, trust_env=False, skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type")) as self.client:
+        untouched = {"auto_decompress": False, "trust_env": False, "skip_auto_headers": ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")}
+        async with ClientSession(connector=connector, timeout=timeout, **untouched) as self.client:
             yield
 
     async def answer(self, request: web.Request) -> web.StreamResponse:

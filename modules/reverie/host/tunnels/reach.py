@@ -11,7 +11,9 @@ from urllib.parse import urljoin, urlsplit
 ONE_TRY_S, PAUSE_S = 10.0, 1.5
 
 
-def leads_here(url: str, gate, within_s: float, headers: dict[str, str] | None = None, outside: Iterable[str] = (), stopped: Callable[[], bool] = lambda: False) -> tuple[bool | None, str]:
+def leads_here(
+    url: str, gate, within_s: float, headers: dict[str, str] | None = None, outside: Iterable[str] = (), stopped: Callable[[], bool] = lambda: False,
+) -> tuple[bool | None, str]:
     """(True, "") when the gate answered through `url`; (False, why) when it did not; (None, why) when that cannot be told,
     since this machine reaches nothing outside (none of `outside` answers). Tries again until `within_s` have passed: a new
     name needs a while to be known, and a new tunnel to be up.
