@@ -312,3 +312,13 @@ def test_a_fetched_folder_of_which_something_is_missing_is_completed(hubs, house
     (house.models / "diffusers/sd-turbo/unet/diffusion_pytorch_model.safetensors").unlink()
     assert bring("sd-turbo", house).good
     assert (house.models / "diffusers/sd-turbo/unet/diffusion_pytorch_model.safetensors").read_bytes() == files["unet/diffusion_pytorch_model.safetensors"]
+
+
+def test_a_file_of_this_machine_is_copied_in_and_stays_where_it_was(hubs, house, tmp_path):
+    data, seen = tensors(*LORA), []
+    (tmp_path / "my models").mkdir()
+    (tmp_path / "my models/ink.safetensors").write_bytes(data)
+    link = links.parse(f"lora:{tmp_path}/my models/ink.safetensors")
+    assert downloads.carry_out(downloads.prepare(link, house), house, seen.append).good and seen[-1].state == "done"
+    assert (house.models / "loras/ink.safetensors").read_bytes() == (tmp_path / "my models/ink.safetensors").read_bytes() == data
+    assert [row.action for row in downloads.prepare(link, house).rows] == ["skip"]

@@ -190,14 +190,16 @@ def tell_outcome(plan, outcome, as_json: bool) -> int:
             click.echo(f"{size_text(outcome.fetched_bytes)} in {outcome.seconds:.0f} s")
         for row, why in outcome.failed:
             click.echo(f"{row.name}: {why}", err=True)
-    return 1 if outcome.failed else 0
+        for why in outcome.troubles:
+            click.echo(why, err=True)
+    return 1 if outcome.failed or outcome.troubles else 0
 
 
 def plain(outcome) -> dict[str, Any]:
     rows = [{"kind": row.kind, "name": row.name, "notes": list(row.notes), "url": row.resource.url if row.resource else ""} for row in outcome.done]
     failed = [{"kind": row.kind, "name": row.name, "asked": row.asked, "error": why} for row, why in outcome.failed]
     sums = {"fetched_bytes": outcome.fetched_bytes, "seconds": round(outcome.seconds, 2), "cancelled": outcome.cancelled}
-    return {"done": rows, "skipped": [f"{row.kind}/{row.name}" for row in outcome.skipped], "failed": failed, "notes": outcome.notes, **sums}
+    return {"done": rows, "skipped": [f"{row.kind}/{row.name}" for row in outcome.skipped], "failed": failed, "troubles": outcome.troubles, "notes": outcome.notes, **sums}
 
 
 _LINKS = click.Argument(["links"], nargs=-1, metavar="[LINKS OR IDS]...")

@@ -139,9 +139,22 @@ class _House:
             if on_progress:
                 on_progress(progress)
 
-        results = fetch.fetch([_order(row) for row in rows], place, report, cancelled, way, at_once) if rows else {}
+        for row in [row for row in rows if row.resource.source == "file" and not cancelled()]:
+            self._arrived(row, self._copied(waiting.pop(row.resource.key), place, on_progress or (lambda progress: None), cancelled))
+        orders = [_order(row) for row in rows if row.resource.source != "file"]
+        results = fetch.fetch(orders, place, report, cancelled, way, at_once) if orders else {}
         for key, row in waiting.items():
-            self._arrived(row, results[key])
+            if key in results:
+                self._arrived(row, results[key])
+
+    def _copied(self, row: Row, place: Path, tell, cancelled):
+        """A file of this machine, staged; or the error."""
+        from reverie.host import local_files, sources
+
+        try:
+            return local_files.copy(sources.open_address(row.resource), row.resource.key, row.resource.name, place, tell, cancelled)
+        except ReverieError as error:
+            return error
 
     def _arrived(self, row: Row, result) -> None:
         if isinstance(result, Interrupted):

@@ -54,24 +54,34 @@ def carry_out(
     started = time.monotonic()
     outcome = downloads.carry_out(plan, settings, on_progress, cancelled, **how)
     if choices.webui and not outcome.cancelled:
-        try:
-            _install(choices, settings, outcome, on_line or (lambda line: None), cancelled)
-        except (Cancelled, Interrupted):
-            outcome.cancelled = True
-        except ReverieError as error:
-            outcome.troubles.append(str(error))
+        from reverie.host import webuis
+
+        say = on_line or (lambda line: None)
+        guarded(outcome, lambda: install(webuis.find(choices.webui, settings), choices.extensions, settings, outcome, say, cancelled))
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
-def _install(choices: choosing.Choices, settings: Settings, outcome: Outcome, on_line: Callable[[str], None], cancelled) -> None:
-    from reverie.host import packages, webuis
+def guarded(outcome: Outcome, step: Callable[[], Any]) -> None:
+    """What goes wrong in `step` is told in the outcome and stops nothing else."""
+    try:
+        step()
+    except (Cancelled, Interrupted):
+        outcome.cancelled = True
+    except ReverieError as error:
+        outcome.troubles.append(str(error))
 
-    ui = webuis.find(choices.webui, settings)
-    receipt = packages.install(ui, settings, _Steps(ui.title, on_line), cancelled, extensions=choices.extensions)
-    outcome.troubles += [f"{name}: {why}" for name, why in receipt.get("failed", {}).items()]
+
+def install(ui, extensions: tuple, settings: Settings, outcome: Outcome, on_line: Callable[[str], None], cancelled, **how: Any) -> dict[str, Any]:
+    """The WebUI with these extensions, and all models in its folders; the receipt of what was installed."""
+    from reverie.host import packages
+
+    receipt = packages.install(ui, settings, _Steps(ui.title, on_line), cancelled, extensions=tuple(extensions), **how)
+    if extensions:  # else the receipt tells of an earlier run
+        outcome.troubles += [f"{name}: {why}" for name, why in receipt.get("failed", {}).items()]
     outcome.notes += downloads.show_in(ui.id, settings)
     on_line(f"{ui.title}: here")
+    return receipt
 
 
 class _Steps:

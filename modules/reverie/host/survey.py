@@ -41,7 +41,7 @@ def resolve(links: Sequence[Link], settings: Settings) -> list[Found]:
             log.exception("link=%r", link.address)
             return Found(link, refusal=f"What the source says cannot be understood ({type(error).__name__}). Report this link.")
 
-    return _in_threads(one, list(links))
+    return in_threads(one, list(links))
 
 
 def _is_here(link: Link, settings: Settings, ours: set[Path]) -> bool:
@@ -121,7 +121,7 @@ def _place(path: Path, ours: dict[Path, str], wanted: set[str]) -> Place:
     return Place(checkpoints.sha256(path) if wanted else "", size)
 
 
-def _in_threads(function: Callable[[Any], Any], items: list) -> list:
+def in_threads(function: Callable[[Any], Any], items: list) -> list:
     """`function` of each item in order, by daemon threads: Ctrl-C need not wait for a server that does not answer."""
     answers: list = [None] * len(items)
     todo = iter(range(len(items)))
