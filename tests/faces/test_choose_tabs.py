@@ -268,6 +268,16 @@ def test_adults_stay_out_unless_asked_for_and_early_access_is_told(hubs):
     wait_for(lambda: len(page.cards) == 2)
 
 
+def test_type_and_base_narrow_the_search(hubs):
+    for name, kind, base in (("A", "Checkpoint", "SD 1.5"), ("B", "LORA", "Pony"), ("C", "DoRA", "SDXL 1.0"), ("D", "LORA", "Flux.1 D")):
+        hubs.add_model(name, kind, base, images=[])
+    page = Choose().pages["CivitAI"]
+    page.type.value = ("lora",)
+    wait_for(lambda: [card.model.title for card in page.cards] == ["B", "C", "D"])
+    page.base.value = ("sdxl",)
+    wait_for(lambda: [card.model.title for card in page.cards] == ["B", "C"])
+
+
 def test_previews_come_as_pictures_and_what_is_none_is_left_out(hubs):
     from io import BytesIO
 

@@ -14,8 +14,16 @@ from reverie.faces.widgets.choose.cards import Card
 from reverie.faces.widgets.choose.pieces import classed, field, hint, html, named, page, size_text
 from reverie.faces.widgets.choose.state import State
 
-TYPES = ("Every type", "Checkpoint", "LORA", "TextualInversion", "VAE", "Controlnet", "Upscaler")
-BASES = ("Every base", "SD 1.5", "SDXL 1.0", "Pony", "Illustrious", "NoobAI", "Flux.1 D", "Flux.1 S", "SD 3.5", "ZImageTurbo", "Wan Video 2.2 TI2V-5B", "LTXV")
+# What the filters say → what the search is asked for: our kinds and families, or CivitAI's own names
+TYPES = {
+    "Every type": (), "Checkpoint": ("checkpoint",), "LoRA": ("lora",), "Embedding": ("embedding",), "VAE": ("vae",), "ControlNet": ("controlnet",),
+    "Upscaler": ("upscaler",), "Motion module": ("animatediff",),
+}
+BASES = {
+    "Every base": (), "SD1.5": ("sd15",), "SDXL": ("sdxl",), "Pony": ("Pony",), "Illustrious": ("Illustrious", "NoobAI"), "Flux": ("flux",), "SD3": ("sd3",),
+    "Z-Image": ("zimage",), "Wan": ("Wan Video 2.2 TI2V-5B", "Wan Video 2.2 I2V-A14B", "Wan Video 2.2 T2V-A14B", "Wan Video 14B t2v", "Wan Video 1.3B t2v"),
+    "Other video": ("LTXV", "Hunyuan Video", "CogVideoX", "Mochi"),
+}
 SORTS = ("Highest Rated", "Most Downloaded", "Newest")
 PERIODS = {"All time": "AllTime", "This year": "Year", "This month": "Month", "This week": "Week", "Today": "Day"}
 PAGE, AT_ONCE, TYPING_S = 12, 6, 0.6
@@ -30,7 +38,7 @@ class CivitaiTab:
 
         self.state = state
         self.query = classed(ipywidgets.Text(placeholder="Search CivitAI", continuous_update=True), "rv-search")
-        self.type, self.base = ipywidgets.Dropdown(options=TYPES), ipywidgets.Dropdown(options=BASES)
+        self.type, self.base = ipywidgets.Dropdown(options=list(TYPES.items())), ipywidgets.Dropdown(options=list(BASES.items()))
         self.sort, self.period = ipywidgets.Dropdown(options=SORTS), ipywidgets.Dropdown(options=list(PERIODS.items()))
         self.nsfw = ipywidgets.Checkbox(value=False, description="Show pictures for adults too", indent=False)
         self.go = ipywidgets.Button(description="Search", icon="search", button_style="primary", tooltip="Search CivitAI")
@@ -50,7 +58,7 @@ class CivitaiTab:
         first = classed(ipywidgets.HBox([self.query, self.go, self.stop]), "rv-tools")
         second = classed(ipywidgets.GridBox([field("Type", self.type), field("Base model", self.base), field("Order", self.sort), field("Of", self.period)]), "rv-grid")
         foot = classed(ipywidgets.HBox([self.back, self.next]), "rv-buttons")
-        self.widget = page(hint("Search CivitAI, choose a version, add it. Nothing is fetched before cell 3."), first, second, self.nsfw, self.words, self.grid, foot, self.chosen)
+        self.widget = page(hint("Search CivitAI, choose a version, add it. Nothing is fetched before cell 3. Some want a login: see the Tokens tab."), first, second, self.nsfw, self.words, self.grid, foot, self.chosen)
         state.listen(lambda whole: self.refresh())
         self.stop.layout.display = "none"
         self.refresh()
@@ -74,9 +82,8 @@ class CivitaiTab:
             self._timer.cancel()
         self._cursors = [""]
         self._asked = {
-            "query": self.query.value.strip(), "types": () if self.type.value == TYPES[0] else (self.type.value,),
-            "base_models": () if self.base.value == BASES[0] else (self.base.value,), "sort": self.sort.value, "period": self.period.value,
-            "nsfw": self.nsfw.value, "limit": PAGE,
+            "query": self.query.value.strip(), "types": self.type.value, "base_models": self.base.value, "sort": self.sort.value,
+            "period": self.period.value, "nsfw": self.nsfw.value, "limit": PAGE,
         }
         self._ask()
 
