@@ -61,8 +61,8 @@ def test_a_disk_that_fills_up_under_way_is_told_and_what_is_there_is_kept(server
     disk = tmp_path / "disk"
     if not can_mount(disk):
         pytest.skip("no small file system can be mounted here")
-    server.add("model.safetensors", DATA, rate=1_000_000, etag='"a"')
-    run = f"{{ sleep 1; head -c 50000000 /dev/zero > {disk}/ballast; }} & " + 'FIRST=$("$@"); echo "$FIRST" | tail -n 1; '
+    server.add("model.safetensors", DATA, rate=500_000, etag='"a"')
+    run = f"{{ until [ -s {disk}/d/k.part ]; do sleep 0.1; done; head -c 50000000 /dev/zero > {disk}/ballast; }} & " + 'FIRST=$("$@"); echo "$FIRST" | tail -n 1; '
     run += f'ls -1 {disk}/d; rm {disk}/ballast; "$@" | tail -n 1; sha256sum < {disk}/d/k.whole; ls -1 {disk}/d'
     process = child(server.url("model.safetensors"), disk / "d", way, before=(*TMPFS, str(disk), "bash", "-c", run, "run"))
     out, _ = process.communicate(timeout=120)

@@ -6,6 +6,7 @@ where the other stopped. A file is called `KEY.whole` only when its size and its
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -17,7 +18,7 @@ from typing import Callable, Iterable
 
 from reverie.errors import BadInput, Busy, Interrupted, ReverieError
 from reverie.host.fetch.aria2 import Aria2
-from reverie.host.fetch.bring import Order, Room, Tools, Work, disk_refused
+from reverie.host.fetch.bring import SMALL_BYTES, Order, Room, Tools, Work, disk_refused
 from reverie.host.fetch.outcomes import Broken, Stopped
 from reverie.host.fetch.ranges import Ranges
 from reverie.host.fetch.staging import Staging
@@ -107,6 +108,8 @@ class _Run:
         for work in self._ours(cancelled):
             self._waiting.put(work)
         self._threads = [threading.Thread(target=self._work, name=f"fetch-{n}", daemon=True) for n in range(self.at_once)]
+        if self._tools.way != "aiohttp" and any(not work.order.size or work.order.size >= SMALL_BYTES for work in self.works):
+            self._threads.append(threading.Thread(target=self._warm_aria2, name="fetch-aria2", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -192,6 +195,11 @@ class _Run:
             if isinstance(self._aria2, Aria2):
                 return self._aria2
         raise self._aria2 or Stopped()
+
+    def _warm_aria2(self) -> None:
+        """It starts while the servers are asked for what they have."""
+        with contextlib.suppress(Broken, Stopped):
+            self._get_aria2()
 
     def _report(self, on_progress: Callable[[Progress], None]) -> None:
         for work in self.works:
