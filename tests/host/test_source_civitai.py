@@ -7,10 +7,17 @@ import logging
 import httpx
 import pytest
 from hub_servers import CIVITAI_TOKEN, Hubs, picture, sha256
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reverie.errors import BadInput, FetchFailed, NotFound, TokenNeeded
 from reverie.host import links, sources
-from reverie.host.sources import _asking, civitai
+from reverie.host.resources import Link
+from reverie.host.sources import _asking, _pages, _rows, civitai
+
+
+FIELDS = ("id", "name", "type", "files", "images", "model", "modelId", "modelVersions", "metadata", "hashes", "SHA256", "sizeKB", "url", "nsfwLevel", "trainedWords",
+          "earlyAccessEndsAt", "paidAccess", "availability", "stats", "creator", "baseModel", "primary", "format")
 
 
 @pytest.fixture
@@ -138,6 +145,19 @@ def test_a_page_that_sells_or_asks_to_log_in_is_no_file(hubs, monkeypatch):
     assert file and bytes_of(resource)
 
 
+@pytest.mark.parametrize("status", [403, 451])
+def test_the_guard_before_the_hub_is_no_early_access(hubs, monkeypatch, status):
+    page = dict(data=b"<!DOCTYPE html><title>Just a moment...</title>", type="text/html", status=status)
+    hubs.add_file("api/v1/models/5", **page)
+    resource = one(f"{hubs.civitai}/api/v1/model-versions/{hubs.add_model()}")
+    hubs.add_file("guarded", **page)
+    monkeypatch.setenv("REVERIE_CIVITAI_URL", hubs.storage)
+    for ask in (lambda: one("civitai:5"), lambda: sources.open_address(type(resource)(**{**vars(resource), "url": f"{hubs.storage}/guarded"}))):
+        with pytest.raises(FetchFailed, match=r'turns this machine away with a web page \("Just a moment') as caught:
+            ask()
+        assert not isinstance(caught.value, TokenNeeded)
+
+
 def test_the_token_goes_to_civitai_alone_and_never_into_an_address(hubs, monkeypatch):
     hubs.use(monkeypatch, tokens=True)
     version = hubs.add_model(login=True, files={"x.safetensors": 40_000})
@@ -209,6 +229,23 @@ def test_an_answer_nobody_expects_is_one_sentence(hubs, monkeypatch, answer):
     monkeypatch.setenv("REVERIE_CIVITAI_URL", hubs.storage)
     with pytest.raises((FetchFailed, NotFound)):
         one(f"{hubs.storage}/api/v1/model-versions/5")
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(FIELDS), inner, max_size=9)), max_leaves=30,
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, min_size=1))
+def test_no_data_of_the_hub_brings_the_reader_down(row):
+    """Whatever its fields hold, a row is read or refused; nothing else comes out."""
+    try:
+        with _pages.reading("CivitAI"):
+            _rows.model_of(row, 2)
+            civitai._resource(Link("", "civitai:1", "lora"), civitai._Wanted("https://civitai.com", 1), row)
+    except (FetchFailed, BadInput, NotFound):
+        pass
 
 
 def test_a_file_whose_name_has_a_path_stays_in_its_folder(hubs):

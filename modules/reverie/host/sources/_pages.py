@@ -5,10 +5,22 @@ from __future__ import annotations
 import html
 import json
 import re
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Iterator
+
+from reverie.errors import FetchFailed
 
 if TYPE_CHECKING:
     from reverie.host.sources._asking import Answer
+
+
+@contextmanager
+def reading(hub: str) -> Iterator[None]:
+    """While a hub's data is read: FetchFailed where a field of it is not of the kind that it always was."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        raise FetchFailed(f"{hub}'s answer is not what it used to be ({type(error).__name__}).", "Try again later, or update this project.") from error
 
 
 def kind(answer: Answer) -> str:

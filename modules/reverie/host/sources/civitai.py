@@ -50,35 +50,8 @@ def takes(address: str) -> bool:
 
 def resolve(link: Link) -> list[Resource]:
     wanted = _wanted(link.address)
-    version = _version(wanted)
-    file = _file(version, wanted, link.kind)
-    about, model = version.get("model") or {}, version.get("modelId") or wanted.model
-    kind = _kind(link, file, str(about.get("type", "")), str(about.get("name", "")))
-    url = f"{wanted.base}/api/download/models/{version['id']}?fileId={file['id']}"
-    early = _rows.early_access(version)
-    resource = Resource(
-        kind=kind,
-        name=name_of(link, str(file.get("name") or "")),
-        url=url,
-        source="civitai",
-        size=_rows.bytes_of(file),
-        sha256=_rows.sha256_of(file),
-        token=TOKEN if token(TOKEN) else "",
-        family=_rows.family_of(str(version.get("baseModel", ""))),
-        preview=_rows.preview_of(version),
-        about={
-            "title": str(about.get("name", "")),
-            "version": str(version.get("name", "")),
-            "base_model": str(version.get("baseModel", "")),
-            "type": str(about.get("type", "")),
-            "trained_words": _rows.words_of(version),
-            "page": f"{wanted.base}/models/{model}?modelVersionId={version['id']}",
-            "nsfw": bool(about.get("nsfw")),
-            "pickled": _rows.is_pickled(file),
-            "published": str(version.get("publishedAt") or ""),
-            **({"early_access": early} if early else {}),
-        },
-    )
+    with _pages.reading("CivitAI"):
+        resource = _resource(link, wanted, _version(wanted))
     open_address(resource)
     return [resource]
 
@@ -91,6 +64,7 @@ def open_address(resource: Resource) -> Address:
     if answer.location:
         return Address(_asking.checked(url, answer.location))
     asked_in = re.search(r"/(login|sign-?in)\b", urlsplit(answer.url).path)
+    _check_guard(answer)
     if asked_in or answer.status in (401, 403) or "purchase" in answer.url:
         raise _refused(resource, answer, bool(secret))
     if answer.status == 404:
@@ -118,10 +92,43 @@ def search(
     answer = _asking.cached_json(f"{_base()}/api/v1/models", token=token(TOKEN), params=params)
     data = _data(answer, "the search")
     level = 32 if nsfw else known["hubs"]["civitai"]["preview_nsfw_level"]
-    return Page(tuple(_rows.model_of(row, level) for row in data.get("items") or ()), str((data.get("metadata") or {}).get("nextCursor") or ""))
+    with _pages.reading("CivitAI"):
+        following = (data.get("metadata") or {}).get("nextCursor") or ""
+        return Page(tuple(_rows.model_of(row, level) for row in data.get("items") or ()), str(following))
 
 
 # --------------------------------------------------------------------------------------------------- addresses and answers
+
+
+def _resource(link: Link, wanted: _Wanted, version: dict[str, Any]) -> Resource:
+    file = _file(version, wanted, link.kind)
+    about, model = version.get("model") or {}, version.get("modelId") or wanted.model
+    kind = _kind(link, file, str(about.get("type", "")), str(about.get("name", "")))
+    url = f"{wanted.base}/api/download/models/{version['id']}?fileId={file['id']}"
+    early = _rows.early_access(version)
+    return Resource(
+        kind=kind,
+        name=name_of(link, str(file.get("name") or "")),
+        url=url,
+        source="civitai",
+        size=_rows.bytes_of(file),
+        sha256=_rows.sha256_of(file),
+        token=TOKEN if token(TOKEN) else "",
+        family=_rows.family_of(str(version.get("baseModel", ""))),
+        preview=_rows.preview_of(version),
+        about={
+            "title": str(about.get("name", "")),
+            "version": str(version.get("name", "")),
+            "base_model": str(version.get("baseModel", "")),
+            "type": str(about.get("type", "")),
+            "trained_words": _rows.words_of(version),
+            "page": f"{wanted.base}/models/{model}?modelVersionId={version['id']}",
+            "nsfw": bool(about.get("nsfw")),
+            "pickled": _rows.is_pickled(file),
+            "published": str(version.get("publishedAt") or ""),
+            **({"early_access": early} if early else {}),
+        },
+    )
 
 
 def _base() -> str:
@@ -172,6 +179,7 @@ def _version(wanted: _Wanted) -> dict[str, Any]:
 def _data(answer: _asking.Answer, what: str) -> dict[str, Any]:
     if answer.status == 404:
         raise NotFound(f"CivitAI has no {what}.", "It may have been taken down; models for adults are on civitai.red.")
+    _check_guard(answer)
     if answer.status in (401, 403):
         raise TokenNeeded(f"CivitAI does not show {what} ({_pages.said(answer) or f'HTTP {answer.status}'}).", _token_step(bool(token(TOKEN))))
     if answer.status >= 400:
@@ -180,6 +188,13 @@ def _data(answer: _asking.Answer, what: str) -> dict[str, Any]:
     if not isinstance(data, dict) or not any(key in data for key in ("id", "items")):
         raise FetchFailed(f"CivitAI's answer about {what} is not what it used to be.", f"It says: {_pages.said(answer) or 'nothing'}.")
     return data
+
+
+def _check_guard(answer: _asking.Answer) -> None:
+    """FetchFailed where not CivitAI answers but the guard before it, which turns away machines and whole countries."""
+    if answer.status == 451 or answer.status in (401, 403) and answer.type == "text/html":
+        told = _pages.kind(answer) or "a refusal"
+        raise FetchFailed(f"CivitAI turns this machine away with {told} (HTTP {answer.status}).", "Try again later, or from another network.")
 
 
 def _refused(resource: Resource, answer: _asking.Answer, with_token: bool) -> FetchFailed:

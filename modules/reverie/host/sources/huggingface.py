@@ -60,7 +60,8 @@ def resolve(link: Link) -> list[Resource]:
     wanted = _wanted(link.address)
     if wanted.path and names.suffix_of(wanted.path):
         return [_one(link, wanted)]
-    return _whole(link, wanted)
+    with _pages.reading("Hugging Face"):
+        return _whole(link, wanted)
 
 
 def open_address(resource: Resource) -> Address:
