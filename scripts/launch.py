@@ -24,13 +24,21 @@ def main(namespace: dict) -> None:
 
         where = platform.here()
         print(f"{where.name}: {machine()}")
-        for line in filter(None, (where.policy, where.notes)):
+        for line in filter(None, (where.policy, where.notes, guarded())):
             print(line)
         choices = chosen(given)
         if choices.webui:
             return start(choices, given, where)
         name = cells.chosen(given).get("engine", "diffusers")
         print(f"engine {name}: {answers() if cells.headless() else draws(name)}; no WebUI was chosen, nothing stays running")
+
+
+def guarded() -> str:
+    """What is made here is copied to where the platform keeps it, before it ends the run."""
+    from reverie import settings
+    from reverie.faces.widgets import launch
+
+    return launch.guard_outputs(settings.load())
 
 
 def chosen(given: dict):

@@ -4,6 +4,8 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ from launched import installed
 
 from reverie.errors import BadInput, Cancelled, HostFailed
 from reverie.host import launch, processes
-from reverie.settings import Settings
+from reverie.settings import Settings, child_environment
 
 PATIENCE_S = 120
 
@@ -169,6 +171,36 @@ def test_a_start_that_somebody_else_stops_says_so(settings):
     with pytest.raises(HostFailed, match="was stopped while it started|killed by signal"):
         launch.launch(ui, settings, port=free())
     stopping.join()
+
+
+def test_ctrl_c_while_it_starts_ends_it_though_it_was_to_run_on(settings):
+    ui = installed(settings, "hangs")
+    code = f"""
+from pathlib import Path
+from reverie.host import launch, webuis
+from reverie.settings import Settings, child_environment
+settings = Settings(root=Path({str(settings.root)!r}), storage=Path({str(settings.storage)!r}), device="cpu")
+ui = webuis.WebUI(id="small", title="Small", start={ui.start!r}, port={free()})
+launch.launch(ui, settings, ends_with_parent=False)
+"""
+    command = subprocess.Popen([sys.executable, "-c", code], env=child_environment(), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := processes.running(settings)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)  # it waits by now; earlier or later, the end is the same
+    command.send_signal(signal.SIGINT)
+    command.communicate(timeout=PATIENCE_S)
+    assert gone(settings) and not processes.born(found[0].pid)
+
+
+def test_models_that_are_kept_are_where_it_looks(settings):
+    ui = installed(settings, "serves", folders={"checkpoint": "models/checkpoints"})
+    own = settings.models / "checkpoints" / "mine.safetensors"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"weights")
+    launch.launch(ui, settings, port=free())
+    assert (settings.storage / "webuis/small/models/checkpoints/mine.safetensors").read_bytes() == b"weights"
 
 
 def test_its_children_end_with_it(settings):

@@ -133,6 +133,27 @@ def test_a_program_that_is_not_there_is_one_sentence(settings):
     assert processes.running(settings) == [] and processes.find("sleeper", settings) is None
 
 
+def test_of_many_starts_at_once_one_wins(settings):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def attempt(_):
+        try:
+            return start(settings, SLEEPS)
+        except Busy:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        won = [record for record in pool.map(attempt, range(6)) if record]
+    assert len(won) == 1 and processes.running(settings) == won
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence_and_nothing_runs(settings):
+    (settings.root / "in the way").write_text("")
+    with pytest.raises(HostFailed, match="could not be started: .*in the way.*(exists|directory)"):
+        processes.start("sleeper", SLEEPS, cwd=settings.root, log=settings.root / "in the way" / "x.log", settings=settings)
+    assert processes.running(settings) == []
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x", "x" * 70])
 def test_a_name_that_is_a_path_is_refused(settings, name):
     with pytest.raises(BadInput, match="no name"):

@@ -55,7 +55,7 @@ def _stay(ui, record, here, tunnel_choices, hear, say) -> None:
     try:
         if tunnel_choices is not None:
             opened = launch.open_way(record, here, tunnel_choices.tunnel_order, on_note=say)
-            click.echo(f"{opened.title}: {opened.url}\nPassword: {opened.password}")
+            _tell_way(opened)
         say("Ctrl-C ends it." if ours else f"It was started elsewhere and runs on when this ends. Stop it: reverie webui stop {ui.id}")
         _follow(record, hear)
         raise launch.why_ended(ui, record, here, "while it ran")
@@ -68,14 +68,25 @@ def _stay(ui, record, here, tunnel_choices, hear, say) -> None:
             launch.stop(ui, here)
 
 
+def _tell_way(tunnel) -> None:
+    """The address with its QR code, and the password: to a terminal, which keeps nothing."""
+    import sys
+
+    from reverie.host import qr
+
+    click.echo(f"{tunnel.title}: {tunnel.url}{'' if tunnel.checked else ' (not checked)'}\nPassword: {tunnel.password}")
+    if sys.stdout.isatty() and tunnel.url.startswith("http"):
+        click.echo(qr.terminal(tunnel.url))
+
+
 def stop(webui: str, every: bool, as_json: bool) -> None:
     from reverie import settings
     from reverie.host import processes
 
     here = settings.load()
-    records = [record for record in processes.running(here) if record.about.get("ui")]
+    records = _running(here)
     if not every:
-        ui = _webui(webui, here, records)
+        ui = _webui(webui, here)
         records = [record for record in records if record.about["ui"] == ui.id]
     for record in records:
         processes.stop(record.name, here)
@@ -121,13 +132,19 @@ def _follow(record, hear) -> None:
         hear(line)
 
 
-def _webui(webui: str, here, running=()):
+def _running(here) -> list:
+    from reverie.host import processes
+
+    return [record for record in processes.running(here) if record.about.get("ui")]
+
+
+def _webui(webui: str, here):
     """The one that is named, else the one that runs alone, else the one that was chosen in cell 2."""
     from reverie.errors import BadInput
     from reverie.host import choices, webuis
 
-    alone = running[0].about["ui"] if len(running) == 1 else ""
-    name = webui or alone or choices.load(here).webui
+    at_work = [] if webui else _running(here)
+    name = webui or (at_work[0].about["ui"] if len(at_work) == 1 else choices.load(here).webui)
     if not name:
         raise BadInput("No WebUI is named, and none was chosen.", f"Name one: {', '.join(ui.id for ui in webuis.all(here))}.")
     return webuis.find(name, here)

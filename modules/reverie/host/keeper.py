@@ -18,6 +18,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from reverie.errors import ReverieError
 from reverie.host import logs, processes
 from reverie.host.processes import Running
 
@@ -65,29 +66,39 @@ def _keep(order: dict, path: Path, ending: threading.Event) -> int:
     _adopt_orphans()
     known = {key: order[key] for key in ("name", "mark", "log", "command", "ends_with_parent", "about")}
     record = Running(**known, keeper=os.getpid(), keeper_born=processes.born(os.getpid()), since=time.time())
-    processes.write(path, record)  # before there is anything to stop, so that it can be found at every moment
-    log = logs.Bounded(Path(order["log"]))
     try:
+        processes.write(path, record)  # before there is anything to stop, so that it can be found at every moment
+        log = logs.Bounded(Path(order["log"]))
         child = _open(order)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ReverieError) as error:
         path.unlink(missing_ok=True)
-        return _say({"error": f"{order['command'][0]}: {getattr(error, 'strerror', None) or error}"})
-    record = replace(record, pid=child.pid, born=processes.born(child.pid))
-    processes.write(path, record)
+        what = getattr(error, "filename", None) or order["command"][0]
+        return _say({"error": f"{what}: {getattr(error, 'strerror', None) or error}"})
     pump = threading.Thread(target=_pump, args=(child.stdout, log), daemon=True)
     pump.start()
-    if order["ends_with_parent"]:
-        threading.Thread(target=_await_parent, args=(ending,), daemon=True).start()
-    _say({"ok": True})
-    _watch(child, ending)
-    processes.end(lambda: processes.family(record), GRACE_S if ending.is_set() else 1)
-    code = child.wait(processes.KILL_S)
+    try:
+        record = replace(record, pid=child.pid, born=processes.born(child.pid))
+        processes.write(path, record)
+        if order["ends_with_parent"]:
+            threading.Thread(target=_await_parent, args=(ending,), daemon=True).start()
+        _say({"ok": True})
+        _watch(child, ending)
+    except (OSError, ReverieError) as error:  # no room for the record: what nobody could find again must not run
+        ending.set()
+        _say({"error": getattr(error, "strerror", None) or str(error)})
+    finally:
+        processes.end(lambda: processes.family(record), GRACE_S if ending.is_set() else 1)
+    _write_end(path, record, child.wait(processes.KILL_S))
     pump.join(2)
-    now = processes.read(path)
-    if now is not None and now.mark == record.mark:
-        processes.write(path, replace(record, code=code, ended=time.time()))
     log.close()
     return 0
+
+
+def _write_end(path: Path, record: Running, code: int) -> None:
+    now = processes.read(path)
+    if now is not None and now.mark == record.mark:
+        with contextlib.suppress(OSError, ReverieError):
+            processes.write(path, replace(record, code=code, ended=time.time()))
 
 
 def _open(order: dict) -> subprocess.Popen:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable
 
 from reverie import models
-from reverie.errors import Cancelled, HostFailed
+from reverie.errors import Cancelled, HostFailed, ReverieError
 from reverie.host import launch_options, logs, processes, webuis
 from reverie.host.logs import tail
 from reverie.host.processes import Running
@@ -33,6 +33,7 @@ TELL_S = 20  # so often somebody who waits hears of it, where the log says nothi
 LOOK_S = 0.4
 ANSWER_S = 5
 NEAR_PORTS = 20
+MOST_REFUSED = 5
 ON = {"gpu": "on the card", "low_vram": "sparing the card's memory", "cpu": "on the processor"}
 # Environment variables by which WebUIs can be told to listen to the network, to share themselves, or to take other options.
 NOT_INHERITED = ("GRADIO_", "INVOKEAI_", "SD_", "COMMANDLINE_ARGS", "KAGGLE_KERNEL_RUN_TYPE", "WEBUI_")
@@ -57,6 +58,7 @@ def launch(
     if not webuis.is_installed(ui, settings):
         raise HostFailed(f"{ui.title} is not installed.", f"Install it: reverie webui install {ui.id}")
     words = allowed(extra)
+    _lead_to_models(ui, settings, say)
     for last in (False, True):
         record = _start(ui, settings, say, port or ui.port, words, ends_with_parent)
         try:
@@ -65,6 +67,9 @@ def launch(
             if last:
                 raise
             say(f"{error.what} Once more, on another port.")
+        except KeyboardInterrupt:
+            stop(ui, settings)  # also what was to run on: nobody waited for it
+            raise
 
 
 def stop(ui: WebUI, settings: Settings, within_s: float = 20) -> bool:
@@ -139,6 +144,22 @@ def _start(ui: WebUI, settings: Settings, say, wanted: int, words: list[str], en
     )
 
 
+def _lead_to_models(ui: WebUI, settings: Settings, say) -> None:
+    """Every model that is kept here goes where this WebUI looks for it; one that cannot is said, and no reason not to start."""
+    from reverie.host import views
+    from reverie.host.depot import Depot
+
+    try:
+        with Depot(settings.storage) as depot:
+            report = views.expose_all(ui, depot, settings)
+    except ReverieError as error:
+        return say(f"Not every model is where {ui.title} looks: {error}")
+    if report.linked:
+        say(f"{report.linked} models are new in {ui.title}'s folders.")
+    for place, why in report.refused[:MOST_REFUSED]:
+        say(f"{place.name} is not in {ui.title}'s folders: {why}")
+
+
 def _environment(ui: WebUI, settings: Settings, port: int) -> dict[str, str]:
     venv = webuis.venv(ui, settings)
     path = os.pathsep.join([str(webuis.venv_python(ui, settings).parent), os.environ.get("PATH", os.defpath)])
@@ -187,6 +208,8 @@ def _wait(ui: WebUI, record: Running, settings: Settings, say, hear, cancelled, 
             status = _status(record.port, ui.health)
             if _is_up(status):
                 _keep_private(ui, record, settings)
+                if ui.view == "invokeai":  # it takes models by its own API, while it runs
+                    _lead_to_models(ui, settings, say)
                 if hear:
                     say(f"{ui.title} answers at {record.about['url']} after {time.time() - record.since:.0f} s.")
                 return record

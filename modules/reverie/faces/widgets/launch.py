@@ -244,6 +244,21 @@ def panel_for(ui: WebUI, settings: Settings, choices: Choices, policy: str = "")
     return panel
 
 
+@functools.cache
+def guard_outputs(settings: Settings) -> str:
+    """Begin to copy outputs to where the platform keeps them, once a kernel; what is to be said of it: "" on a machine of one's own."""
+    from reverie.errors import BadInput
+    from reverie.host import outputs_sync, platform
+
+    where = platform.here()
+    if where.url.startswith("http://localhost"):
+        return ""
+    try:
+        return f"Outputs are copied to {outputs_sync.Guard.start(settings, where).to} while you work."
+    except BadInput as error:
+        return str(error)
+
+
 def address(title: str, url: str, note: str = "") -> str:
     """A line with an address (or a password) and a button that copies it. A path of the page's own is copied as a whole address."""
     path = ' data-whole="1"' if url.startswith("/") else ""
@@ -257,12 +272,10 @@ def address(title: str, url: str, note: str = "") -> str:
 
 
 def qr_code(url: str) -> str:
-    """The address as a QR code, on white so that every telephone reads it; nothing for a path, which no telephone can follow."""
-    if not url.startswith("http"):
-        return ""
+    """The address as a QR code; nothing for a path, which no telephone can follow."""
     from reverie.host import qr
 
-    return f'<div style="background:#fff;width:max-content;padding:8px;border-radius:8px;margin:6px 0">{qr.svg(url)}</div>'
+    return qr.svg(url) if url.startswith("http") else ""
 
 
 def run_headless(ui: WebUI, settings: Settings, choices: Choices, tunnel: bool, say: Callable[[str], None]) -> launch.Running:
