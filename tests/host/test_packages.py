@@ -134,6 +134,8 @@ def test_a_branch_says_when_something_newer_is_there(settings, repository, tmp_p
     ui = small(settings, git=str(bare), commit="master")
     receipt = packages.install(ui, settings)
     assert receipt["commit"] not in ("", first) and packages.update(ui, settings) == ""
+    subprocess.run(["git", "-C", bare, "-c", "user.name=a", "-c", "user.email=a@b", "tag", "-f", "-a", "-m", "a tag", "v1", receipt["commit"]], check=True, timeout=60)
+    assert packages.update(replace(ui, commit="v1"), settings) == "", "a tag is no newer than what it is put on"
     pinned = replace(ui, commit=first)
     assert packages.update(pinned, settings) == first
 
@@ -163,7 +165,6 @@ def test_hooks_of_a_repository_never_run(settings, tmp_path):
 
 
 def test_without_the_package_it_is_cloned(settings, made, repository, tmp_path):
-    """A package that cannot be fetched; one whose bytes are wrong is not silently replaced."""
     import socket
 
     with socket.socket() as nobody:
@@ -296,11 +297,15 @@ def test_uninstalling_keeps_what_the_person_put_there_and_undo_brings_the_rest_b
     before = everything(home)
     (home / "models/checkpoints/mine.safetensors").write_bytes(b"mine")
     (home / "output/picture.png").write_bytes(b"a picture")
+    (home / "custom_nodes/theirs/.git").mkdir(parents=True)
+    (home / "custom_nodes/theirs/.git/HEAD").write_bytes(b"ref")
+    (home / "__pycache__").mkdir()
+    (home / "__pycache__/main.cpython.pyc").write_bytes(b"compiled")
     time.sleep(0.01)
     (home / "start.sh").write_text("#!/bin/sh\n# changed by hand\n")
     removed = packages.uninstall(ui, settings)
-    assert everything(home) == {"models/checkpoints/mine.safetensors": b"mine", "output/picture.png": b"a picture", "start.sh": (home / "start.sh").read_bytes()}
-    assert removed.kept == ["models/checkpoints/mine.safetensors", "output/picture.png", "start.sh"]
+    assert everything(home) == {"custom_nodes/theirs/.git/HEAD": b"ref", "models/checkpoints/mine.safetensors": b"mine", "output/picture.png": b"a picture", "start.sh": (home / "start.sh").read_bytes()}
+    assert removed.kept == ["custom_nodes/theirs/.git/HEAD", "models/checkpoints/mine.safetensors", "output/picture.png", "start.sh"]
     assert not webuis.is_installed(ui, settings) and not webuis.venv(ui, settings).exists()
     Bin(settings.storage).restore(removed.entry)
     assert webuis.is_installed(ui, settings) and set(before) <= set(everything(home))

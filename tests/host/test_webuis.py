@@ -118,6 +118,7 @@ WRONG = {
     "title.lines": ({"title": "a\nb"}, "title is"),
     "flag": ({"own_package": "yes"}, "own_package is"),
     "unknown": ({"shell": True}, "'shell' is no field"),
+    "disk": ({"disk_gb": "much"}, "disk_gb is"),
     "nowhere": ({"package": ""}, "neither package nor git"),
     "id": ({"id": "../up"}, "no usable id"),
     "id.number": ({"id": 7}, "no usable id"),

@@ -12,7 +12,10 @@ from reverie.errors import BadInput, FetchFailed, HostFailed, NotFound
 from reverie.host import archives, commands
 
 CLONE_S, STALL_S, ASK_S = 3600, 180, 60
-_SAFE = ["-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", "-c", "advice.detachedHead=false"]
+_SAFE = [
+    "-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", "-c", "advice.detachedHead=false",
+    "-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "credential.interactive=false",
+]
 
 
 def environment() -> dict[str, str]:
@@ -75,7 +78,9 @@ def newest(url: str, ref: str) -> str:
     or where nothing answers."""
     if re.fullmatch(r"[0-9a-f]{40}", ref):
         return ""
-    return _ask(["git", *_SAFE, "ls-remote", "--", checked(url), ref or "HEAD"]).split("\t")[0]
+    ref = ref or "HEAD"
+    found = _ask(["git", *_SAFE, "ls-remote", "--", checked(url), ref, f"{ref}^{{}}"]).splitlines()
+    return next((line for line in found if line.endswith("^{}")), next(iter(found), "")).split("\t")[0]  # ^{}: what a tag is put on
 
 
 def checked(url: str) -> str:

@@ -58,7 +58,8 @@ def plan(ui: WebUI, settings: Settings, way: str = "auto") -> list[Action]:
     actions = [Action(*_source(ui, way), done=whole)]
     folder = settings.storage / "venvs" / _venv_name(ui)
     if _takes_venv(ui):
-        actions.append(Action("unpack its environment", ui.venv, bring_package.least_bytes(ui.venv), bool(venvs.receipt(folder))))
+        least = max(bring_package.least_bytes(ui.venv), int(ui.disk_gb * 1e9))
+        actions.append(Action("unpack its environment", ui.venv, least, bool(venvs.receipt(folder))))
     else:
         actions.append(Action("make an environment with pip", ui.requirements, 0, webuis.is_installed(ui, settings)))
     return actions

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Iterator
 
 from reverie import media
@@ -75,7 +75,9 @@ def take_away(ui: WebUI, settings: Settings, more: list[Path]) -> Removed:
     home = webuis.home(ui, settings)
     views.withdraw_all(ui, settings)
     kept: list[str] = []
-    gone = _ours(home, home, _installed(home), kept)
+    installed = _installed(home)
+    above = {parent.as_posix() for name in installed for parent in PurePosixPath(name).parents}
+    gone = _ours(home, home, installed, above, kept)
     entry = Bin(settings.storage).put([*([home] if gone is None else gone), *more], f"{ui.title} was uninstalled")
     return Removed(entry.id, entry.bytes, sorted(kept))
 
@@ -87,8 +89,9 @@ def _installed(home: Path) -> dict[str, tuple[int, int]]:
         return {}
 
 
-def _ours(home: Path, folder: Path, installed: dict[str, Any], kept: list[str]) -> list[Path] | None:
-    """What is ours below `folder`, as few paths as possible; None: all of it. What is not goes into `kept`."""
+def _ours(home: Path, folder: Path, installed: dict[str, Any], above: set[str], kept: list[str]) -> list[Path] | None:
+    """What is ours below `folder`, as few paths as possible; None: all of it. What is not goes into `kept`. `above` are the
+    folders of what was installed: git's own in one of them, and what Python compiled there, is ours though it changed."""
     from reverie.host.extensions import RECEIPT
 
     if folder != home and (folder / RECEIPT).is_file() and (folder.parent / RECEIPT).parent.parent == home:
@@ -97,10 +100,10 @@ def _ours(home: Path, folder: Path, installed: dict[str, Any], kept: list[str]) 
     for path in sorted(folder.iterdir()):
         name = path.relative_to(home).as_posix()
         if path.is_dir() and not path.is_symlink():
-            if path.name in ("__pycache__", ".git"):
+            if path.name == ".git" and name in above or path.name == "__pycache__" and folder.relative_to(home).as_posix() in above:
                 gone.append(path)
                 continue
-            below = _ours(home, path, installed, kept)
+            below = _ours(home, path, installed, above, kept)
             gone += [path] if below is None else below
             whole = whole and below is None
         elif (folder == home and path.name in OURS) or installed.get(name) == tuple(_stamp(path)):

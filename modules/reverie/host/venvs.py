@@ -39,9 +39,11 @@ def ready(folder: Path, **about) -> None:
 def make(folder: Path, python: str, system_packages: bool) -> None:
     """A new environment at `folder`, or what a killed run began of one made whole. `system_packages`: it sees python's own
     packages (the platform's torch). HostFailed."""
-    command = [python, "-m", "venv", *(["--system-site-packages"] if system_packages else []), str(folder)]
+    command = [python, "-m", "venv", *(["--system-site-packages"] if system_packages else [])]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    done = _run(command, MAKE_S)
+    done = _run([*command, str(folder)], MAKE_S)
+    if done.returncode and system_packages:  # Colab's Python has no ensurepip; its own pip is seen from in there
+        done = _run([*command, "--without-pip", "--clear", str(folder)], MAKE_S)
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
         step = "On Debian and Ubuntu: apt install python3-venv, then call this again." if "ensurepip" in done.stdout + done.stderr else "Call this again."

@@ -52,6 +52,7 @@ class WebUI:
     extensions: str = ""
     configs: tuple[Mapping[str, Any], ...] = ()
     capabilities: tuple[str, ...] = ()
+    disk_gb: float = 0
     own_package: bool = False
     cuda_package: bool = False
     unchecked: tuple[str, ...] = ()
@@ -70,7 +71,7 @@ def validate(row: Any, where: str) -> WebUI:
     made = {
         **texts, "id": row["id"], "title": texts["title"] or row["id"], "health": texts["health"] or "/",
         "requirements": check.inside("requirements", row.get("requirements", "requirements.txt") or "requirements.txt"),
-        "port": check.port(), "login": check.one_of("login", LOGINS), "view": check.one_of("view", VIEWS),
+        "port": check.port(), "disk_gb": check.disk_gb(), "login": check.one_of("login", LOGINS), "view": check.one_of("view", VIEWS),
         "start": check.start(), "arguments": check.arguments(), "environment": check.environment(), "folders": check.folders(),
         "configs": check.configs(), "own_package": check.flag("own_package"), "cuda_package": check.flag("cuda_package"),
         "capabilities": tuple(check.words("capabilities", row.get("capabilities", []))), "unchecked": tuple(check.words("unchecked", row.get("unchecked", []))),
@@ -111,6 +112,12 @@ class _Check:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
             self.no(f"port is {value!r:.40}", "Write a whole number from 1 to 65535.")
         return value
+
+    def disk_gb(self) -> float:
+        value = self.row.get("disk_gb", 0)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 100_000:
+            self.no(f"disk_gb is {value!r:.40}", "Write about how many gigabytes it takes while it is installed.")
+        return float(value)
 
     def words(self, name: str, value: Any) -> list[str]:
         if not isinstance(value, list) or any(not isinstance(word, (str, int, float)) or isinstance(word, bool) for word in value):
