@@ -22,7 +22,7 @@ from reverie.host import names
 from reverie.host.resources import FOLDERS, Link
 from reverie.settings import config
 
-MAX_BYTES, MAX_LINKS, MAX_LINK = 1 << 20, 2000, 4096
+MAX_BYTES, MAX_LINKS, MAX_LINK, MAX_HEADING = 1 << 20, 2000, 4096, 120
 SCHEMES = ("http", "https", "file")
 SHORT = ("civitai", "hf", "huggingface", "gdrive", "urn")  # what stands before ":" in an address that is no URL
 
@@ -30,7 +30,7 @@ _COMMENT = re.compile(r"(?:^|(?<=\s))(?:#|//).*$")
 _HEADING = re.compile(r"\s*(?:#+\s*(?P<hash>.*?)|\[(?P<square>[^\[\]]*)\]|(?P<colon>[^\s:\[\],][^:\[\],]*):)\s*")
 _PREFIX = re.compile(r"(?P<word>[A-Za-z][A-Za-z0-9 _-]{0,40}?)\s*:(?!\\)\s*(?P<rest>.*)", re.DOTALL)
 _NAMED = re.compile(r"(?P<address>.*?)\s*\[(?P<name>[^\[\]]*)\]", re.DOTALL)
-_BEGINS = re.compile(r"\s|$|[A-Za-z][A-Za-z0-9 _-]*:(?![0-9]+(?:/|$))|[~/.\\\"<]")
+_BEGINS = re.compile(r"\s|$|[A-Za-z][A-Za-z0-9 _-]{0,40}:(?![0-9]+(?:/|$))|[~/.\\\"<]")
 
 
 def parse(text: str, kind: str = "") -> list[Link]:
@@ -85,7 +85,7 @@ def is_local(address: str) -> bool:
 
 def _heading(line: str) -> str | None:
     """The kind that this line is a heading for, None if it is none. "" for a comment that says nothing."""
-    found = _HEADING.fullmatch(line)
+    found = _HEADING.fullmatch(line) if len(line) <= MAX_HEADING else None
     if not found:
         return None
     word = next(part for part in (found["hash"], found["square"], found["colon"]) if part is not None)
@@ -104,7 +104,9 @@ def _entries(line: str) -> list[str]:
     parts, start, depth = [], 0, 0
     for index, sign in enumerate(line):
         depth += (sign == "[") - (sign == "]")
-        if sign == "," and depth <= 0 and _parts_links(line[start:index], line[index + 1 :]):
+        if index - start > MAX_LINK:
+            raise BadInput(f"'{names.shown(line[start:index])}' is over {MAX_LINK:,} letters long.", "No link is; check for a missing line break.")
+        if sign == "," and depth <= 0 and _parts_links(line[start:index], line[index + 1 : index + MAX_HEADING]):
             parts.append(line[start:index])
             start, depth = index + 1, 0
     return [part.strip() for part in [*parts, line[start:]] if part.strip()]
@@ -122,8 +124,6 @@ def _parts_links(before: str, after: str) -> bool:
 
 
 def _link(entry: str, kind: str) -> Link:
-    if len(entry) > MAX_LINK:
-        raise BadInput(f"'{names.shown(entry)}' is {len(entry):,} letters long.", "No link is; check for a missing line break.")
     rest, own = _own_kind(entry)
     if (own or kind) in _no_models():
         raise BadInput(f"'{names.shown(rest)}' is listed as {own or kind}, which is no model.", "Extensions are chosen with the WebUI.")
