@@ -62,8 +62,9 @@ def test_a_disk_that_fills_up_under_way_is_told_and_what_is_there_is_kept(server
     if not can_mount(disk):
         pytest.skip("no small file system can be mounted here")
     server.add("model.safetensors", DATA, rate=500_000, etag='"a"')
-    run = f"{{ until [ -s {disk}/d/k.part ]; do sleep 0.1; done; head -c 50000000 /dev/zero > {disk}/ballast; }} & " + 'FIRST=$("$@"); echo "$FIRST" | tail -n 1; '
-    run += f'ls -1 {disk}/d; rm {disk}/ballast; "$@" | tail -n 1; sha256sum < {disk}/d/k.whole; ls -1 {disk}/d'
+    fill = f"{{ until [ -s {disk}/d/k.part ]; do sleep 0.1; done; head -c 50000000 /dev/zero > {disk}/ballast; }} & "
+    first = 'FIRST=$("$@"); echo "$FIRST" | tail -n 1; '
+    run = f'{fill}{first} ls -1 {disk}/d; rm {disk}/ballast; "$@" | tail -n 1; sha256sum < {disk}/d/k.whole; ls -1 {disk}/d'
     process = child(server.url("model.safetensors"), disk / "d", way, before=(*TMPFS, str(disk), "bash", "-c", run, "run"))
     out, _ = process.communicate(timeout=120)
     assert "There is no room for model.safetensors" in out and "missing in" in out

@@ -1,4 +1,5 @@
-"""What servers do: addresses expire, connections are cut, files change, pages come instead of models. Either way ends with the right file or a sentence."""
+"""What servers do: addresses expire, connections are cut, files change, pages come instead of models. Either way ends with the right
+file or a sentence."""
 
 import time
 
@@ -6,7 +7,7 @@ import pytest
 from fetching import *  # noqa: F403
 
 from reverie.errors import DiskFull, FetchFailed, Interrupted, TokenNeeded
-from reverie.host.fetch import Order, fetch
+from reverie.host.fetch import Order, fetch, resumable
 from reverie.host.resources import Address
 
 DATA = noise(5_000_000, seed=1)  # noqa: F405
@@ -59,7 +60,9 @@ def test_a_server_that_does_not_tell_the_length_gives_it_whole_or_not_at_all(ser
 
 
 @both_ways
-@pytest.mark.parametrize("before, after", [({"etag": '"a"'}, {"etag": '"b"'}), ({"modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, {"modified": ""}), ({}, {})])
+@pytest.mark.parametrize(
+    "before, after", [({"etag": '"a"'}, {"etag": '"b"'}), ({"modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, {"modified": ""}), ({}, {})]
+)
 def test_halves_of_two_files_are_never_joined(server, ask, way, before, after):
     """Of the same length, and no sum known: by ETag, by date; and where the server tells neither, nothing is carried on."""
     server.add("model.safetensors", DATA, rate=400_000, **before)
@@ -101,6 +104,20 @@ def test_an_error_page_is_never_saved_as_a_model(server, ask, way, tmp_path, bod
     server.add("model.safetensors", body, content_type=kind)
     result = ask(way=way, size=7_000_000)
     assert isinstance(result, FetchFailed) and what in str(result) and left_of(tmp_path / "downloads") == []
+
+
+@both_ways
+def test_an_error_page_does_not_spoil_what_is_there(server, ask, way, tmp_path):
+    """A login page of a café's network, say, in the middle of a large file."""
+    served = server.add("model.safetensors", DATA, rate=400_000, etag='"a"')
+    seen, cancelled = stop_at(2_000_000)
+    ask(way=way, on_progress=seen, cancelled=cancelled)
+    there = resumable(tmp_path / "downloads", "k")
+    server.add("model.safetensors", PAGE, content_type="text/html")
+    assert isinstance(ask(way=way), FetchFailed)
+    assert resumable(tmp_path / "downloads", "k") == there > 1_000_000
+    server.files["model.safetensors"] = served
+    assert is_right(ask(way=way), DATA)
 
 
 @both_ways

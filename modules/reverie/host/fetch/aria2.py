@@ -101,7 +101,8 @@ class Aria2:
         while True:
             told = self._call("tell_status", gid, _KEYS)
             done = int(told["completedLength"])
-            on_bytes(done)
+            if done:  # 0 until it has read its record
+                on_bytes(done)
             if told["status"] == "complete":
                 return self._check_length(staging, size)
             if told["status"] not in ("active", "waiting"):

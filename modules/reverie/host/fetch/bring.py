@@ -128,7 +128,11 @@ class Work:
         found = self._moved()
         self.state = "checking"
         self.done_bytes = self.size = size = self.staging.part.stat().st_size
-        self._refuse_error_page(checks.first_bytes(self.staging.part), found.content_type)
+        try:
+            self._refuse_error_page(checks.first_bytes(self.staging.part), found.content_type)
+        except FetchFailed:
+            self.staging.clear()  # only here: a page that comes instead of the rest does not spoil what an earlier run brought
+            raise
         total = checks.sha256(self.staging.part, self.tools.check_stop)
         if self.order.sha256 and total != self.order.sha256:
             self.staging.clear()
@@ -163,7 +167,7 @@ class Work:
             except Full:
                 raise self._disk_full() from None
 
-    def _attempt(self, patience: "_Patience") -> Found:
+    def _attempt(self, patience: _Patience) -> Found:
         found = self.tools.http.look(self._address)
         if self._plain:
             found = dataclasses.replace(found, identity=dataclasses.replace(found.identity, ranges=False))
@@ -199,6 +203,7 @@ class Work:
 
     def _abandon(self, why: str) -> None:
         """aria2 failed for a reason of its own: its control file is ours too, so nothing that it brought is lost."""
+        self.tools.check_stop()
         if self.tools.way == "aria2":
             raise FetchFailed(f"{self.name} could not be fetched by aria2: {why}.", "Try again without asking for aria2.")
         self._without_aria2 = True
@@ -240,7 +245,6 @@ class Work:
     def _refuse_error_page(self, head: bytes, content_type: str) -> None:
         page = checks.error_page(head, self.order.name, content_type)
         if page:
-            self.staging.clear()
             raise FetchFailed(f"The source of {self.name} gave {page}.", "Open the link in a browser: it may want a login, or be gone.")
 
     def _tell(self, done_bytes: int) -> None:
@@ -276,7 +280,8 @@ class _Patience:
         self.tries += 1
         told = getattr(cut, "wait_s", None)
         if told is not None and (told > LONGEST_WAIT_S or self.tries > WAITS_AS_TOLD):
-            raise FetchFailed(f"The server asks to wait {told:.0f} s before {name} can be fetched.", "Try again after that: what is there is kept.")
+            what = f"The server asks to wait {told:.0f} s before {name} can be fetched."
+            raise FetchFailed(what, "Try again after that: what is there is kept.")
         if told is None and self.tries >= TRIES and time.monotonic() - self.since > self.limit_s:
             raise FetchFailed(f"{name} could not be fetched: {cut}.", "Look at the connection and try again: what is there is kept.")
         return told if told is not None else min(0.25 * 2 ** (self.tries - 1), LONGEST_PAUSE_S)

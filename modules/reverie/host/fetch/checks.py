@@ -9,7 +9,8 @@ from typing import Callable
 
 HEAD_BYTES = 4096
 _BINARY = set(
-    ".safetensors .sft .ckpt .pt .pth .bin .gguf .onnx .pkl .npz .zip .7z .tar .gz .tgz .xz .lz4 .zst .whl .png .jpg .jpeg .webp .gif .mp4 .webm".split()
+    ".safetensors .sft .ckpt .pt .pth .bin .gguf .onnx .pkl .npz .zip .7z .tar .gz .tgz .xz .lz4 .zst .whl"
+    " .png .jpg .jpeg .webp .gif .mp4 .webm".split()
 )
 _TEXT = set(".html .htm .xhtml .xml .svg .json .txt .md .yaml .yml .csv .toml .ini .py .jinja".split())
 _HTML = re.compile(rb"^(<!doctype\s+html|<html|<head|<body|<title|<script)\b", re.IGNORECASE)
