@@ -63,7 +63,7 @@ class Bin:
             try:
                 for number, path in enumerate(there):
                     with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                        linking.move(path, home / str(number))
+                        linking.move(path, home / str(number), contested=False)
             finally:
                 self._drop_if_empty(home)
         return entry

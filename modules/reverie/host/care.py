@@ -17,7 +17,8 @@ from typing import Callable
 from reverie.host import linking, storage, upkeep
 from reverie.host.bin import Bin, Entry, size_of
 from reverie.host.dedup import Place, likely
-from reverie.host.depot import BESIDE, KEPT, MODEL_ENDS, Depot, Report, symlinks_below
+from reverie.host.depot import BESIDE, KEPT, MODEL_ENDS, Depot, Report
+from reverie.host.retelling import symlinks_below
 from reverie.host.resources import FOLDERS
 from reverie.settings import Settings
 

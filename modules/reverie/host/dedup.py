@@ -98,7 +98,7 @@ class _Run:
         found = self._walk()
         blobs = self._blobs({one.stat.st_size for one in found})
         alike = self._alike(found, blobs)
-        hashes = self._hash([one for group in alike for one in group if isinstance(one, Found)], [b for group in alike for b in group if isinstance(b, Path)])
+        hashes = self._hash(alike) if self.surely else []
         classes: dict[str, list[Found]] = defaultdict(list)
         for one, sha256 in hashes:
             classes[sha256].append(one)
@@ -119,8 +119,10 @@ class _Run:
                 one = files.setdefault(linking.identity(stat), Found(stat))
                 if all(name.path != path for name in one.names):
                     one.names.append(Name(path, place))
-        own = {linking.identity(blob.stat()) for blob in self.depot.stored()} if any(one.stat.st_nlink > len(one.names) for one in files.values()) else set()
-        return [one for key, one in files.items() if key not in own and self._is_settled(one)]
+        hard = {str(link.path) for link in self.depot.links() if link.way == "hardlink"}
+        for one in files.values():
+            one.names = [name for name in one.names if str(name.path) not in hard]  # done already, as far as this file system can
+        return [one for one in files.values() if one.names and self._is_settled(one)]
 
     def _files(self, top: Path) -> Iterable[Path]:
         for folder, below, names in os.walk(os.path.abspath(top), onerror=lambda error: self._skip(Path(error.filename), error.strerror or "")):
@@ -168,36 +170,37 @@ class _Run:
     def _threads(self, things: list) -> int:
         return min((digests.threads_for(place.folder) for place in self.places if place.folder.exists()), default=1) if things else 1
 
-    def _hash(self, files: list[Found], blobs: list[Path]) -> list[tuple[Found, str]]:
+    def _hash(self, alike: list[list[Found | Path]]) -> list[tuple[Found, str]]:
         """The files with their SHA-256. Blobs are read too where something wrote to them since: they must be what their name says."""
-        if not self.surely:
-            return []
-        total, done = sum(one.stat.st_size for one in files), 0
+        known, groups = [], []
+        for group in alike:
+            answers = [(one, os.stat(_path(one)) if isinstance(one, Path) else one.stat) for one in group]
+            told = [(one, self.depot.known_hash(_path(one), stat)) for one, stat in answers]
+            known += [(one, sha256) for one, sha256 in told if sha256 and isinstance(one, Found)]
+            if unknown := [pair for pair, (_, sha256) in zip(answers, told) if not sha256]:
+                groups.append(unknown)
+        total, done = sum(stat.st_size for group in groups for _, stat in group), 0
 
         def count(number: int) -> None:
             nonlocal done
             done += number
             self.on_progress("reading", min(done, total), total)
 
-        def read(one: Found | Path) -> tuple[str, os.stat_result]:
-            stat = os.stat(_path(one))
-            known = self.depot.known_hash(_path(one), stat)
-            return known or digests.sha256_of(_path(one), count, self.cancelled), stat
-
-        hashes = []
-        largest = sorted(files, key=lambda one: -one.stat.st_size)
-        for one, answer in digests.each(read, [*largest, *blobs], self._threads(files), self.cancelled):
-            if isinstance(answer, OSError):
-                self._skip(_path(one), "it is being written" if isinstance(answer, digests.StillWritten) else f"it cannot be read ({answer.strerror})")
-            elif answer[0]:
-                self._hashed.append((_path(one), answer[1], answer[0]))
-                if isinstance(one, Found):
-                    hashes.append((one, answer[0]))
+        read = lambda group: digests.sha256_of_all([_path(one) for one, _ in group], count, self.cancelled)  # noqa: E731
+        groups.sort(key=lambda group: -group[0][1].st_size * len(group))
+        for group, found in digests.each(read, groups, self._threads(groups), self.cancelled):
+            for one, stat in group:
+                answer = found.get(_path(one))
+                if isinstance(answer, OSError):
+                    self._skip(_path(one), "it is being written" if isinstance(answer, digests.StillWritten) else f"it cannot be read ({answer.strerror})")
+                elif answer:
+                    self._hashed.append((_path(one), stat, answer))
+                    known += [(one, answer)] if isinstance(one, Found) else []
             if len(self._hashed) >= BATCH:
                 self._remember()
         self._remember()
         self.report.read_bytes = done
-        return hashes
+        return known
 
     def _remember(self) -> None:
         settled = time.time_ns() - 2 * 10**9
@@ -229,7 +232,8 @@ class _Run:
         blob = self.depot.blob(sha256)
         if blob.is_file() and self.depot.hash_of(blob) == sha256:
             self._keep_names(sha256, files)
-            return None
+            same = linking.identity(blob.stat())  # a run that was killed had made the file its own blob
+            return next((one for one in files if linking.identity(one.stat) == same), None)
         home = os.stat(self.depot.storage).st_dev
         keeper = next((one for one in files if one.stat.st_dev == home), None)
         if not self.report.dry_run:

@@ -15,73 +15,19 @@ killed in between leaves a blob that the next `keep` finds, or a row without a l
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import time
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
 from reverie import media
 from reverie.errors import BadInput, NotFound, StoreFailed
-from reverie.host import digests, linking
+from reverie.host import digests, linking, retelling, sidecars as sidecars_of
+from reverie.host.depot_words import BESIDE, HEX, KEPT, MODEL_ENDS, NO_MODELS, Change, Kept, LinkRow, Report, kind_of, plain
 from reverie.host.manifest import Manifest
-from reverie.host.resources import FOLDERS
 
-KEPT, BESIDE = ".kept.json", ".beside"
-MOST_BESIDE_BYTES = 64 << 20
-_HEX = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Kept:
-    """One name under which bytes are kept. `path` is the blob."""
-
-    sha256: str
-    size: int
-    kind: str
-    name: str
-    path: Path
-    url: str = ""
-    about: dict[str, Any] = field(default_factory=dict)
-    kept_at: float = 0.0
-
-
-@dataclass(frozen=True)
-class LinkRow:
-    """A link that we made. `way` is symlink, hardlink or copy; `run` the id of the dedup that put it where a file had been."""
-
-    path: Path
-    sha256: str
-    way: str
-    view: str
-    run: str = ""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that was done, or would be: to which file, what, and how many bytes that gives back."""
-
-    path: Path
-    what: str
-    bytes: int = 0
-    sha256: str = ""
-
-
-@dataclass
-class Report:
-    """What was done. `freed_bytes` is what the disk really has more: a file with other hard links gives nothing back."""
-
-    action: str
-    dry_run: bool = False
-    run: str = ""  # undo takes this
-    changes: list[Change] = field(default_factory=list)
-    skipped: list[tuple[Path, str]] = field(default_factory=list)  # and why
-    freed_bytes: int = 0
-    read_bytes: int = 0
-    seconds: float = 0.0
+__all__ = ["BESIDE", "KEPT", "MODEL_ENDS", "NO_MODELS", "Change", "Depot", "Kept", "LinkRow", "Report", "kind_of", "plain"]
 
 
 class Depot:
@@ -91,7 +37,7 @@ class Depot:
         media.folder(self.storage)
         self.manifest = Manifest(self.storage / "depot.sqlite3")
         if self.manifest.is_new:
-            self._tell_again()
+            retelling.tell_again(self)
 
     def close(self) -> None:
         self.manifest.close()
@@ -106,7 +52,7 @@ class Depot:
 
     def blob(self, sha256: str) -> Path:
         """Where these bytes are or would be. BadInput if that is no SHA-256."""
-        if not _HEX.fullmatch(sha256):
+        if not HEX.fullmatch(sha256):
             raise BadInput(f"'{sha256}' is not a SHA-256 (64 letters 0-9 and a-f).", "Use the one that `reverie storage show --json` gives.")
         return self.blobs / sha256[:2] / sha256
 
@@ -127,7 +73,7 @@ class Depot:
         with media.writing(blob):
             self._take_in(staged, blob)
             for end, content in (sidecars or {}).items():
-                self._put_beside(blob, end, content)
+                sidecars_of.put(blob, end, content)
             kept = {"kind": kind, "name": name, "url": url, "about": about or {}, "kept_at": time.time()}
             self.note(blob, kept)
         return blob
@@ -138,13 +84,13 @@ class Depot:
                 raise NotFound(f"{staged} is not there, so it cannot be kept.", "Fetch it again.")
             return
         if blob.is_file() and self._is_sound(blob):
-            if not os.path.samefile(staged, blob):
+            if os.path.abspath(staged) != str(blob):
                 staged.unlink()
             return
         blob.parent.mkdir(parents=True, exist_ok=True)
         with open(staged, "rb+") as file:
             os.fsync(file.fileno())
-        linking.move(staged, self.clear_unsound(sha256=blob.name))
+        linking.move(staged, self.clear_unsound(blob.name), contested=False)
         linking.sync_folder(blob.parent)
 
     def clear_unsound(self, sha256: str) -> Path:
@@ -182,24 +128,16 @@ class Depot:
         with self.manifest.change() as db:
             db.executemany("INSERT OR REPLACE INTO hashes VALUES (?,?,?,?,?)", rows)
 
-    def _put_beside(self, blob: Path, end: str, content: bytes | Path) -> None:
-        if not re.fullmatch(r"\.[\w.-]{1,40}", end):
-            raise BadInput(f"'{end}' is not how a file's name ends.", "Give something like .civitai.info or .preview.png.")
-        data = content if isinstance(content, bytes) else content.read_bytes()
-        if len(data) > MOST_BESIDE_BYTES:
-            raise BadInput(f"What belongs beside {blob.name[:12]} has {len(data) / 1e6:.0f} MB.", "Only notes and previews belong there.")
-        media.write_bytes(blob.with_name(blob.name + BESIDE) / f"model{end}", data)
-
     def note(self, blob: Path, kept: dict[str, Any]) -> None:
         """Write down what is known: first beside the blob, then in the manifest. The newest says what a name's address is."""
-        place, size = blob.with_name(blob.name + KEPT), blob.stat().st_size
-        known = [old for old in _read_kept(place) if (old["kind"], old["name"]) != (kept["kind"], kept["name"])]
-        media.write_text(place, json.dumps([*known, kept], indent=1, default=str))
+        place = blob.with_name(blob.name + KEPT)
         self.remember_all([(blob, blob.stat(), blob.name)])
-        with self.manifest.change() as db:
-            self._row_of(db, blob.name, size, kept)
+        with self.manifest.change() as db:  # in here nobody else adds a name
+            known = [old for old in retelling.read_kept(place) if (old["kind"], old["name"]) != (kept["kind"], kept["name"])]
+            media.write_text(place, json.dumps([*known, kept], indent=1, default=str))
+            self.write_kept_row(db, blob.name, blob.stat().st_size, kept)
 
-    def _row_of(self, db, sha256: str, size: int, kept: dict[str, Any]) -> None:
+    def write_kept_row(self, db, sha256: str, size: int, kept: dict[str, Any]) -> None:
         about = json.dumps(kept["about"], default=str)
         db.execute("INSERT OR REPLACE INTO kept VALUES (?,?,?,?,?,?,?)", (sha256, kept["kind"], kept["name"], size, kept["url"], about, kept["kept_at"]))
 
@@ -230,15 +168,15 @@ class Depot:
         with media.writing(at):
             at.parent.mkdir(parents=True, exist_ok=True)
             way = self._link(blob, at, view)
-            self._expose_beside(blob, at)
+            sidecars_of.expose(blob, at)
         return way
 
     def _link(self, blob: Path, at: Path, view: str) -> str:
         stat, row = linking.lstat(at), self._link_row(at)
         if stat is None:
             return self._place(blob, at, view, linking.make)
-        if row is not None and self.is_ours(row):
-            if row["sha256"] == blob.name and at.exists():
+        if row is not None and self.is_ours(row, exactly=False):
+            if at.exists() and (row["way"] == "copy" and row["sha256"] == blob.name or os.path.samefile(at, blob)):
                 return "there"
             return self._place(blob, at, view, linking.replace)
         if at.exists() and os.path.samefile(at, blob):
@@ -253,7 +191,7 @@ class Depot:
 
     def _place(self, blob: Path, at: Path, view: str, put: Callable, run: str = "", was: os.stat_result | None = None) -> str:
         """Make the link by the first way that this file system has; its row comes first."""
-        refused: OSError | None = None
+        refused, before = None, self._link_row(at)
         for way in linking.WAYS:
             if way == "copy" and run:  # a copy in place of the same bytes gives nothing back
                 self.drop_link_row(at)
@@ -270,6 +208,9 @@ class Depot:
             except (OSError, NotImplementedError) as error:
                 refused = error if isinstance(error, OSError) else OSError(str(error))
         self.drop_link_row(at)
+        if before is not None:
+            with self.manifest.change() as db:
+                db.execute(f"INSERT INTO links VALUES ({','.join('?' * len(before))})", tuple(before))
         raise StoreFailed(f"{at} cannot be made ({refused.strerror}).", "Check who may write to that folder.") from refused
 
     def _place_copy(self, blob: Path, at: Path, view: str, replace: bool) -> None:
@@ -301,15 +242,18 @@ class Depot:
     def _link_row(self, at: Path):
         return next(iter(self.manifest.rows("SELECT * FROM links WHERE path=?", (self._key(at),))), None)
 
-    def is_ours(self, row) -> bool:
-        """Whether what is at the row's place now is what we made, and not what somebody put there since."""
+    def is_ours(self, row, exactly: bool = True) -> bool:
+        """Whether what is at the row's place now is what we made, and not what somebody put there since. Not `exactly`: a link to
+        other bytes of the depot is ours too, as whoever is killed between a new row and its link leaves it."""
         at, blob = self._path(row["path"]), self.blob(row["sha256"])
         stat = linking.lstat(at)
         if stat is None:
             return False
         if row["way"] == "symlink":
             said = linking.points_to(at)
-            return bool(said) and os.path.realpath(os.path.dirname(said)) == os.path.realpath(blob.parent) and os.path.basename(said) == blob.name
+            if not said or exactly and os.path.basename(said) != blob.name or not HEX.fullmatch(os.path.basename(said)):
+                return False
+            return os.path.realpath(os.path.dirname(os.path.dirname(said))) == os.path.realpath(self.blobs)
         if not linking.is_regular(stat) or linking.identity(stat) != row["identity"]:
             return False
         return row["way"] == "hardlink" or f"{stat.st_size}:{stat.st_mtime_ns}" == row["stamp"]
@@ -320,11 +264,11 @@ class Depot:
         row = self._link_row(at)
         if row is None:
             return False
-        ours = self.is_ours(row)
+        ours = self.is_ours(row, exactly=False)
         if ours:
             with media.writing(at):
                 at.unlink(missing_ok=True)
-                self._withdraw_beside(self.blob(row["sha256"]), at)
+                sidecars_of.withdraw(self.blob(row["sha256"]), at)
         self.drop_link_row(at)
         return ours
 
@@ -332,34 +276,6 @@ class Depot:
         """The links that we made and that are still ours, of one view or of all."""
         rows = self.manifest.rows("SELECT * FROM links" + (" WHERE view=?" if view else "") + " ORDER BY path", (view,) if view else ())
         return [LinkRow(self._path(row["path"]), row["sha256"], row["way"], row["view"], row["run"]) for row in rows if self.is_ours(row)]
-
-    # ------------------------------------------------------------------------------------------- what belongs beside
-
-    def _beside(self, blob: Path, at: Path) -> Iterator[tuple[Path, Path]]:
-        """(what is kept, its place beside the model at `at`)"""
-        folder = blob.with_name(blob.name + BESIDE)
-        for kept in sorted(folder.glob("model.*")) if folder.is_dir() else ():
-            yield kept, at.with_name(at.stem + kept.name.removeprefix("model"))
-
-    def _expose_beside(self, blob: Path, at: Path) -> None:
-        for kept, place in self._beside(blob, at):
-            if not os.path.lexists(place):
-                part = linking.staging(place)
-                try:
-                    part.write_bytes(kept.read_bytes())
-                    with contextlib.suppress(FileExistsError):
-                        linking.publish(part, place)
-                finally:
-                    part.unlink(missing_ok=True)
-
-    def _withdraw_beside(self, blob: Path, at: Path) -> None:
-        """Only what is still as we copied it: notes that somebody wrote since are theirs. A model of the same stem keeps them."""
-        if any(other.suffix in MODEL_ENDS for other in at.parent.glob(f"{glob_escape(at.stem)}.*")):
-            return
-        for kept, place in self._beside(blob, at):
-            with contextlib.suppress(OSError):
-                if linking.is_regular(linking.lstat(place)) and place.read_bytes() == kept.read_bytes():
-                    place.unlink()
 
     # ------------------------------------------------------------------------------------------------- the larger jobs
 
@@ -397,7 +313,7 @@ class Depot:
         """Every blob that lies there."""
         for folder in sorted(self.blobs.iterdir()) if self.blobs.is_dir() else ():
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if _HEX.fullmatch(path.name) and path.is_file():
+                if HEX.fullmatch(path.name) and path.is_file():
                     yield path
 
     # --------------------------------------------------------------------------------------------------------- places
@@ -410,66 +326,3 @@ class Depot:
 
     def _path(self, key: str) -> Path:
         return self.storage / key  # an absolute key stays what it is
-
-    def _tell_again(self) -> None:
-        """Fill a new manifest from what lies there: blobs, what is noted beside them, links in our folders."""
-        rows = [(blob, kept) for blob in self.stored() for kept in _read_kept(blob.with_name(blob.name + KEPT))]
-        known = {blob.name for blob, _ in rows}
-        links = list(self._links_on_disk())
-        with self.manifest.change() as db:
-            for blob, kept in rows:
-                self._row_of(db, blob.name, blob.stat().st_size, kept)
-            for at, sha256, view in links:
-                db.execute(*self.link_statement(at, sha256, "symlink", view))
-                name = "/".join(at.relative_to(self.storage).parts[2:])
-                if sha256 not in known and view == "models" and self.has(sha256):
-                    self._row_of(db, sha256, self.blob(sha256).stat().st_size, {"kind": kind_of(at, self.storage / "models"), "name": name, "url": "", "about": {}, "kept_at": at.lstat().st_mtime})
-        self.manifest.settle()
-
-    def _links_on_disk(self) -> Iterator[tuple[Path, str, str]]:
-        if not self.blobs.is_dir():
-            return
-        home = os.path.realpath(self.blobs)
-        for at in symlinks_below([self.storage / "models", self.storage / "webuis"]):
-            said = linking.points_to(at)
-            if _HEX.fullmatch(os.path.basename(said)) and os.path.realpath(os.path.dirname(os.path.dirname(said))) == home:
-                parts = at.relative_to(self.storage).parts
-                yield at, os.path.basename(said), parts[1] if parts[0] == "webuis" else "models"
-
-
-MODEL_ENDS = frozenset(".safetensors .sft .ckpt .pt .pth .bin .gguf .onnx .h5 .msgpack .tflite .task".split())
-NO_MODELS = frozenset({".git", "__pycache__", "node_modules", "site-packages", "venv", ".venv", "bin", "blobs"})
-
-
-def kind_of(path: Path, models: Path) -> str:
-    """The kind of a model by the folder of `models` in which it lies; "" if by none."""
-    with contextlib.suppress(ValueError):
-        first = path.relative_to(models).parts[0]
-        return next((kind for kind, folder in FOLDERS.items() if folder == first), "")
-    return ""
-
-
-def symlinks_below(folders: list[Path]) -> Iterator[Path]:
-    """Every symbolic link in these folders; links to folders are not followed."""
-    for top in folders:
-        for folder, below, files in os.walk(top):
-            below[:] = [name for name in below if name not in (".git", "__pycache__", "node_modules")]
-            yield from (path for name in (*files, *below) if (path := Path(folder, name)).is_symlink())
-
-
-def glob_escape(text: str) -> str:
-    import glob
-
-    return glob.escape(text)
-
-
-def plain(thing: Any) -> Any:
-    """A report, a change, a problem as JSON has it."""
-    return json.loads(json.dumps(asdict(thing), default=str))
-
-
-def _read_kept(place: Path) -> list[dict[str, Any]]:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        found = json.loads(place.read_text("utf-8"))
-        return [row for row in found if {"kind", "name", "url", "about", "kept_at"} <= set(row)]
-    return []

@@ -102,12 +102,16 @@ def publish(part: Path, at: Path) -> None:
         os.unlink(part)
 
 
-def move(source: Path, to: Path) -> None:
-    """`source` becomes `to`, also across disks; it is whole at one of the two at every moment. FileExistsError, DiskFull."""
+def move(source: Path, to: Path, contested: bool = True) -> None:
+    """`source` becomes `to`, also across disks; it is whole at one of the two at every moment. FileExistsError, DiskFull.
+
+    `contested`: others may put something at `to` at this moment. Then a file gets its new name before it loses the old one,
+    and whoever is killed in between leaves both.
+    """
     if os.path.lexists(to):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(to))
     try:
-        publish(source, to) if is_regular(lstat(source)) else os.rename(source, to)
+        publish(source, to) if contested and is_regular(lstat(source)) else os.rename(source, to)
     except FileExistsError:
         raise
     except OSError as error:

@@ -13,7 +13,8 @@ from typing import Any, Callable
 from reverie.errors import NotFound, ReverieError
 from reverie.host import digests, linking
 from reverie.host.bin import Bin, size_of
-from reverie.host.depot import BESIDE, KEPT, Change, Depot, Report, symlinks_below
+from reverie.host.depot import BESIDE, KEPT, Change, Depot, Report
+from reverie.host.retelling import symlinks_below
 
 GRACE_S = 24 * 3600  # a download becomes a blob first and gets its links later
 PARTIAL_DAYS = 7
@@ -231,12 +232,19 @@ def undo(depot: Depot, run: str = "", dry_run: bool = False, on_progress: OnProg
             report.skipped.append((at, "it is no longer our link"))
             continue
         with _noting(report, at):
-            size = 0 if dry_run else _to_file(depot, row, at, [place for place in links.get(row["sha256"], []) if place != at])
+            others = [place for place in links.get(row["sha256"], []) if place != at and _leads_to(place, depot.blob(row["sha256"]))]
+            size = 0 if dry_run else _to_file(depot, row, at, others)
             report.freed_bytes -= size
             report.changes.append(Change(at, "a file of its own again", -size, row["sha256"]))
-            links[row["sha256"]] = [place for place in links.get(row["sha256"], []) if place != at]
     report.seconds = time.monotonic() - started
     return report
+
+
+def _leads_to(place: Path, blob: Path) -> bool:
+    """Whether this place shows the blob now; what lies in the bin counts, for it may come back."""
+    with contextlib.suppress(OSError):
+        return os.path.samefile(place, blob)
+    return not os.path.lexists(place)
 
 
 def _to_file(depot: Depot, row, at: Path, others: list[Path]) -> int:
@@ -259,7 +267,7 @@ def _give_blob(depot: Depot, row, blob: Path, at: Path) -> bool:
     part = linking.staging(at)
     with depot.manifest.change() as db:  # in here nobody makes a link to it
         fetched = db.execute("SELECT 1 FROM kept WHERE sha256=? AND url<>''", (blob.name,)).fetchone()
-        linked = db.execute("SELECT 1 FROM links WHERE sha256=? AND path<>? AND made_at>?", (blob.name, row["path"], time.time() - LEFTOVER_S)).fetchone()
+        linked = db.execute("SELECT 1 FROM links WHERE sha256=? AND run<>? AND made_at>?", (blob.name, row["run"], time.time() - LEFTOVER_S)).fetchone()
         if fetched or linked:
             return False
         try:
