@@ -1,6 +1,7 @@
 """The settings file of cell 2: what goes in comes out, and what somebody else's file tries is one clear sentence."""
 
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
@@ -69,6 +70,16 @@ def test_many_who_save_at_once_leave_one_whole_file(here):
     assert choices.load() in chosen
 
 
+def test_what_a_killed_process_left_half_written_goes_in_time(here):
+    here.storage.mkdir()
+    old, new = here.storage / ".choices.json.1.part", here.storage / ".choices.json.2.part"
+    for path in (old, new):
+        path.write_text("{")
+    os.utime(old, (1, 1))
+    choices.save(Choices())
+    assert not old.exists() and new.exists()
+
+
 HOSTILE = {
     "a shell's sign": ({"launch_options": "--lowvram; rm -rf /"}, "belongs to a shell"),
     "a substitution": ({"launch_options": "--x $(id)"}, "belongs to a shell"),
@@ -77,12 +88,13 @@ HOSTILE = {
     "a program": ({"launch_options": "python evil.py"}, "is no option"),
     "an open door": ({"launch_options": "--listen 0.0.0.0"}, "--listen cannot be used"),
     "an open door with =": ({"launch_options": "--listen=0.0.0.0"}, "--listen cannot be used"),
-    "half a word, as argparse takes it": ({"launch_options": "--liste"}, "--liste cannot be used"),
+    "half a word, as argparse takes it": ({"launch_options": "--li"}, "--li cannot be used"),
     "a public address": ({"launch_options": "--share"}, "--share cannot be used"),
     "code from a page": ({"launch_options": "--enable-insecure-extension-access"}, "cannot be used"),
     "a folder elsewhere": ({"launch_options": "--ckpt-dir /etc"}, "leads out of the project's folders: '/etc'"),
     "a folder above": ({"launch_options": "--ckpt-dir models/../../../root"}, "leads out"),
     "an address for a folder": ({"launch_options": "--config=https://evil.org/x"}, "leads out"),
+    "a folder elsewhere in a list": ({"launch_options": "--x a=[b,/etc]"}, "leads out"),
     "an open quotation": ({"launch_options": "--x 'y"}, "not closed"),
     "a path for an id": ({"models": ["../../x"]}, "models.0: this is neither an id nor a link"),
     "a program for a link": ({"loras": ["file:///etc/passwd"]}, "loras.0"),
@@ -160,10 +172,16 @@ def test_no_secret_is_in_what_is_saved_or_exported(here):
     assert TOKEN not in repr(pasted.Lifted({"HF_TOKEN": TOKEN}))
 
 
+@pytest.mark.parametrize("piece", ["a", "a.", "?token=a&", "://", "a@", "hf_", "=&?", "//a:b@"])
+def test_a_long_text_is_read_in_a_time_that_grows_with_its_length(piece):
+    text = (piece * 100_000)[:100_000] + "="
+    assert pasted.lift(text, pasted.Lifted()) is not None  # a pattern that looks back for every letter would take minutes
+
+
 def test_parameters_are_the_same_choices():
     given = {
         "webui": "forge", "models": "sd15 sdxl-base", "vaes": ["sdxl-vae"], "civitai": "128713, 5/7", "loras": "lcm-lora-sdxl:0.8, moon:0.5",
-        "tunnel": "cloudflared", "port": 7861, "links": "https://example.org/a.safetensors", "steps": 4,
+        "tunnel": "cloudflared", "port": "7861", "links": "https://example.org/a.safetensors", "steps": 4,
     }
     found = choices.with_parameters(Choices(theme="light", models=("flux-dev",)), given)
     assert (found.webui, found.models, found.vaes, found.theme, found.port) == ("forge", ("sd15", "sdxl-base"), ("sdxl-vae",), "light", 7861)

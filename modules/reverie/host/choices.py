@@ -13,6 +13,7 @@ import contextlib
 import json
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Annotated, Any, Iterable, Literal
 
@@ -27,6 +28,7 @@ from reverie.host.resources import FOLDERS, Link
 FORMAT = 2  # 1 was settings.json: engine and model alone
 MAX_BYTES = 1 << 20
 MAX_ITEMS, MAX_TEXT = 500, 100_000
+STALE_S = 60
 _writing = threading.Lock()  # the staged file is named after the process alone
 _ID, _LINK = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", r"https?://[^\s\x00-\x1f\x7f]{1,2000}"
 
@@ -145,8 +147,13 @@ def changed(choices: Choices, **fields: Any) -> tuple[Choices, list[str]]:
 
 def save(choices: Choices, settings=None) -> None:
     """Write them, whole or not at all, and without secrets."""
+    place = path(settings)
     with _writing:
-        media.write_text(path(settings), export(choices))
+        media.write_text(place, export(choices))
+        for left in place.parent.glob(f".{place.name}.*.part"):  # of a process that was killed while it wrote
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > STALE_S:
+                    left.unlink()
 
 
 def export(choices: Choices) -> str:
@@ -258,8 +265,10 @@ def with_parameters(choices: Choices, given: dict[str, Any]) -> Choices:
         elif name in (*LISTS, "tunnel_order"):
             items = several(value)
             found[name] = _to_fetch(items) if name == "loras" else items
+        elif name == "port":
+            found[name] = int(value) if str(value).isdecimal() else value
         else:
-            found[name] = str(value) if Choices.model_fields[name].annotation is str else value
+            found[name] = str(value)
     return changed(choices, **found)[0]
 
 

@@ -44,13 +44,9 @@ def words(text: str) -> list[str]:
 
 def outside(text: str, inside: tuple[Path, ...]) -> str:
     """The first path in the options that leads out of the folders `inside`; "" if none does."""
-    for word in words(text):
-        value = word.partition("=")[2] or word
-        if value.startswith("-") or not ("/" in value or value == ".."):
-            continue
-        if "://" in value or ".." in Path(value).parts:
-            return value
-        if Path(value).is_absolute() and not any(Path(value).is_relative_to(folder) for folder in inside):
+    for value in (part.strip() for word in words(text) for part in re.split(r"[=,\[\]()%@]", word)):
+        path = Path(value)
+        if "://" in value or ".." in path.parts or path.is_absolute() and not any(path.is_relative_to(folder) for folder in inside):
             return value
     return ""
 
@@ -58,7 +54,7 @@ def outside(text: str, inside: tuple[Path, ...]) -> str:
 def _why_not(option: str, value: str) -> str:
     """Why this option is refused. argparse takes a beginning of an option for the whole, so beginnings count too."""
     for names, why in REFUSED.items():
-        if option in names or len(option) > 4 and option not in _WHOLE and any(name.startswith(option) for name in names):
+        if option in names or len(option) > 3 and option not in _WHOLE and any(name.startswith(option) for name in names):
             return "" if "--listen" in names and value in _LOOPBACK else why
     return ""
 

@@ -14,7 +14,6 @@ _PARAMETER = re.compile(
 )
 _LOGIN = re.compile(r"(?<=://)[^/@\s,]+@")
 _HF = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
-_HOST = re.compile(r"([\w-]+(?:\.[\w-]+)+|localhost)")
 
 
 @dataclass
@@ -43,8 +42,7 @@ def lift(value: Any, lifted: Lifted) -> Any:
 def _of_word(word: str, lifted: Lifted) -> str:
     if "=" not in word and "@" not in word:
         return word
-    found = _HOST.search(word)
-    host = found[1] if found else ""
+    host = re.split(r"[/?#\[]", word.partition("//")[2] or word, maxsplit=1)[0].rpartition("@")[2][:80]
     if _LOGIN.search(word):
         lifted.note("A name and password that stood in a link were taken out; they are not kept.")
         word = _LOGIN.sub("", word)
