@@ -109,7 +109,7 @@ def test_the_first_that_works_is_taken_and_every_refusal_has_its_reason(opened):
     assert list(why) == ["missing", "fails", "silent", "stranger", "hangs", "tokenless", "unset", "module"]
     assert "not installed" in why["missing"] and "no such host" in why["fails"] and "did not answer" in why["silent"]
     assert "HTTP 530" in why["stranger"] and "no address within 2 s" in why["hangs"] and "NO_SUCH_TOKEN" in why["tokenless"]
-    assert "Run it once." in why["unset"] and "no_such_module" in why["module"]
+    assert "Run it once" in why["unset"] and "no_such_module" in why["module"]
     assert len(opened.notes) == 8
 
 

@@ -145,9 +145,10 @@ class Tunnel:
             try:
                 link = self._try(row)
             except TunnelFailed as error:
-                self.refused.append((row["id"], error.what))
-                self.on_note(f"{row['title']}: {error.what}.")
-                log.info("tunnel=%s refused=%s", row["id"], error.what)
+                why = error.what.rstrip(".")
+                self.refused.append((row["id"], why))
+                self.on_note(f"{row['title']}: {why}.")
+                log.info("tunnel=%s refused=%s", row["id"], why)
                 continue
             self._take(row, link)
             return

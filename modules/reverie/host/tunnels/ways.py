@@ -171,7 +171,7 @@ def _command(way: Way) -> Link:
     _needs(row)
     secret = _secret(row)
     binary, command = tools.program(row, way.settings, way.note)
-    name = f"tunnel-{row['id']}-{way.gate.port}"
+    name = f"tunnel-{row['id']}-{way.gate.upstream_port}"  # the same at every start: its log and record are not heaped up
     record = _start(name, command, binary, secret, way)
     link = Link("", way.settings, name, record.mark, record.log, secret)
     try:
