@@ -15,14 +15,14 @@ import re
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Any, Iterable, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from reverie import media
 from reverie import settings as settings_module
 from reverie.errors import BadInput
-from reverie.host import launch_options, pasted
+from reverie.host import inside, launch_options, pasted
 from reverie.host.resources import FOLDERS, Link
 
 FORMAT = 2  # 1 was settings.json: engine and model alone
@@ -230,20 +230,11 @@ def _keep_secrets(lifted: pasted.Lifted) -> None:
 
 def _check_paths(choices: Choices, settings) -> None:
     """What comes from elsewhere names no files of this machine but those of the project and its storage."""
-    inside = (settings.storage, settings.root)
+    folders = (settings.storage, settings.root)
     places = [choices.model, choices.engine, *(link.address for link in own_links(choices))]
-    leads_out = [place for place in places if _is_path(place) and not _is_inside(place, inside)]
-    if place := next(iter(leads_out), "") or launch_options.outside(choices.launch_options, inside):
+    place = next((place for place in places if inside.leads_out(place, folders)), "") or launch_options.outside(choices.launch_options, folders)
+    if place:
         raise BadInput(f"The settings file leads out of the project's folders: '{place[:80]}'.", "Take that out of the file, or type it in yourself.")
-
-
-def _is_path(place: str) -> bool:
-    return bool(re.match(r"(?i:file:)|[/~.\\]|[A-Za-z]:[\\/]", place)) or ("/" in place or "\\" in place) and not re.match(r"\w+:", place)
-
-
-def _is_inside(place: str, folders: Iterable[Path]) -> bool:
-    path = Path(re.sub(r"^file:(//)?", "", place, flags=re.IGNORECASE))
-    return path.is_absolute() and ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders)
 
 
 # ----------------------------------------------------------------------------------------------- papermill and cell 3
@@ -299,7 +290,7 @@ def several(value: Any) -> list[str]:
     return [str(item).strip() for item in items if str(item).strip()]
 
 
-def _to_fetch(items: Iterable[str]) -> list[str]:
+def _to_fetch(items: list[str]) -> list[str]:
     rows = settings_module.config("models").get("loras", {})
     plain = (item if is_link(item) else item.partition(":")[0] for item in items)
     return [item for item in plain if is_link(item) or item in rows]

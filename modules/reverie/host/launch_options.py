@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 from reverie.errors import BadInput
+from reverie.host.inside import is_inside
 
 MAX_LENGTH, MAX_WORDS = 2000, 60
 
@@ -46,7 +47,7 @@ def outside(text: str, inside: tuple[Path, ...]) -> str:
     """The first path in the options that leads out of the folders `inside`; "" if none does."""
     for value in (part.strip() for word in words(text) for part in re.split(r"[=,\[\]()%@]", word)):
         path = Path(value)
-        if "://" in value or ".." in path.parts or path.is_absolute() and not any(path.is_relative_to(folder) for folder in inside):
+        if "://" in value or ".." in path.parts or path.is_absolute() and not is_inside(path, inside):
             return value
     return ""
 
