@@ -142,11 +142,26 @@ def test_without_a_way_from_outside_it_runs_on_and_says_why(settings, monkeypatc
     wait_until(lambda: not shown.running)
 
 
+def test_a_stop_while_ways_are_tried_is_heard(settings, monkeypatch):
+    def try_for_ever(record, settings, order, on_note, **more):
+        while True:
+            on_note("Another way that does not open.")
+            time.sleep(0.1)
+
+    monkeypatch.setattr(launch, "open_way", try_for_ever)
+    shown = panel(settings, "serves", tunnel=True)
+    wait_until(lambda: "does not open" in text(shown.notes))
+    shown.stop()
+    wait_until(lambda: not shown.running)
+    assert processes.running(settings) == [] and "Stopped." in text(shown.words)
+
+
 def test_an_address_is_copied_whole_and_cannot_break_out():
     line = face.address("Through x", 'https://a.example/"><script>', "note")
     assert "<script>" not in line and "Copy" in line and "note" in line
     assert "data-whole" in face.address("x", "/proxy/8188/") and "data-whole" not in line
-    assert 'href="javascript' not in face.address("x", "javascript:alert(1)") and face.qr_code("/proxy/1/") == ""
+    assert 'href="javascript' not in face.address("x", "javascript:alert(1)") and face.qr_code("/proxy/1/") == face.qr_code("http://127.0.0.1:1/") == ""
+    assert face.qr_code("https://a.example/").startswith("<svg")
 
 
 # -------------------------------------------------------------------------------------------- cell 4 where nobody looks

@@ -24,7 +24,7 @@ SHOWN_S = 60  # a password stays on the page for so long: what stays for good ma
 LIGHTS = {"off": ("--rv-soft", "stopped"), "starting": ("--rv-accent", "starting"), "up": ("--rv-good", "runs"), "ill": ("--rv-bad", "")}
 # Newest at the bottom and in sight: a column that is laid out from its end.
 LOG_BOX = "max-height:22rem;overflow:auto;display:flex;flex-direction:column-reverse;background:var(--rv-well);border-radius:8px;padding:10px 12px"
-LOG_TEXT = "margin:0;background:none;color:var(--rv-ink);font:12px/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere"
+LOG_TEXT = "flex:none;overflow:visible;margin:0;background:none;color:var(--rv-ink);font:12px/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere"
 COPY = (
     "const f=this.parentNode.querySelector('input');const t=f.dataset.whole?new URL(f.value,location.href).href:f.value;"
     "const old=()=>{f.select();document.execCommand('copy')};"
@@ -61,10 +61,13 @@ class LaunchPanel:
         head, scheme = look.header(self.ui.title)
         buttons = w.HBox([self.start_button, self.stop_button, self.light])
         buttons.add_class("rv-buttons")
+        buttons.layout.align_items = "center"
+        secret = w.HBox([self.show_password, self.password], layout=w.Layout(align_items="center", grid_gap="12px", overflow="visible"))
+        self.show_password.layout.flex, self.password.layout.flex = "none", "1 1 auto"
         opened = w.Accordion([self.log], titles=("Log",), selected_index=0)
         opened.add_class("rv-more")
         first = w.HTML(look.status(self.policy))
-        page = w.VBox([look.style_widget(), head, first, buttons, self.words, self.addresses, w.HBox([self.show_password, self.password]), self.notes, opened])
+        page = w.VBox([look.style_widget(), head, first, buttons, self.words, self.addresses, secret, self.notes, opened])
         page.add_class("rv-page")
         box = w.Box([page])
         box.add_class("rv")
@@ -167,6 +170,8 @@ class LaunchPanel:
             self._tunnel = launch.open_way(
                 record, self.settings, self.choices.tunnel_order, on_note=self._note, on_address=lambda tunnel: self._show_addresses(record),
             )
+        except Cancelled:
+            raise
         except ReverieError as error:
             self.say(str(error), "bad")
             return
@@ -182,7 +187,7 @@ class LaunchPanel:
         rows = [address("On this machine", record.about["url"])]
         tunnel = self._tunnel
         if tunnel is not None and tunnel.up:
-            title = f"Through {tunnel.title}" + ("" if tunnel.checked else " (not checked)")
+            title = tunnel.title[:1].upper() + tunnel.title[1:] + ("" if tunnel.checked else " (not checked)")
             rows.append(address(title, tunnel.url, tunnel.note) + qr_code(tunnel.url))
         self.addresses.value = "".join(rows)
         self.show_password.layout.display = "" if tunnel is not None else "none"
@@ -201,6 +206,9 @@ class LaunchPanel:
         self.words.value = look.status(sentence, kind)
 
     def _note(self, sentence: str) -> None:
+        """What is tried comes through here, so a stop is heard between two ways that do not open."""
+        if self._called_off.is_set() and threading.current_thread() is self._thread:
+            raise Cancelled("It was stopped.")
         self._said = [*self._said[-9:], sentence]
         self.notes.value = look.lines("The way from outside", self._said)
 
@@ -267,15 +275,15 @@ def address(title: str, url: str, note: str = "") -> str:
     return (
         f'<div style="display:flex;gap:10px;align-items:center;margin:4px 0"><span style="flex:0 0 11rem">{look.esc(title)}</span>'
         f'<input type="text" readonly value="{look.esc(url)}"{path} onclick="this.select()" aria-label="{look.esc(title)}" style="flex:1 1 16rem">'
-        f'<button class="jupyter-button" onclick="{look.esc(COPY)}">Copy</button>{link}</div>{said}'
+        f'<button class="jupyter-button" style="flex:none;width:auto" onclick="{look.esc(COPY)}">Copy</button>{link}</div>{said}'
     )
 
 
 def qr_code(url: str) -> str:
-    """The address as a QR code; nothing for a path, which no telephone can follow."""
+    """The address as a QR code; nothing for a path or this machine's own address, which no telephone can follow."""
     from reverie.host import qr
 
-    return qr.svg(url) if url.startswith("http") else ""
+    return qr.svg(url) if url.startswith("http") and "//127.0.0.1" not in url else ""
 
 
 def run_headless(ui: WebUI, settings: Settings, choices: Choices, tunnel: bool, say: Callable[[str], None]) -> launch.Running:
