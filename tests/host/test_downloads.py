@@ -322,3 +322,50 @@ def test_a_file_of_this_machine_is_copied_in_and_stays_where_it_was(hubs, house,
     assert downloads.carry_out(downloads.prepare(link, house), house, seen.append).good and seen[-1].state == "done"
     assert (house.models / "loras/ink.safetensors").read_bytes() == (tmp_path / "my models/ink.safetensors").read_bytes() == data
     assert [row.action for row in downloads.prepare(link, house).rows] == ["skip"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 MB, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, timeout=60).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True, timeout=60)
+
+
+def test_a_disk_too_small_is_told_and_one_that_fills_up_meanwhile_loses_nothing(hubs, small_disk, monkeypatch):
+    monkeypatch.setenv("REVERIE_STORAGE", str(small_disk / "storage"))
+    house, data = Settings(root=ROOT, storage=small_disk / "storage"), tensors(*LORA, size=24_000_000)
+    large = downloads.prepare(links.parse(f"lora:{hubs.add_file('large.safetensors', tensors(*LORA, size=60_000_000))}"), house)
+    with pytest.raises(DiskFull, match="Free .* more"):
+        downloads.carry_out(large, house)
+    plan = downloads.prepare(links.parse(f"lora:{hubs.add_file('ink.safetensors', data)}"), house)
+    (small_disk / "film").write_bytes(bytes(38_000_000))
+    outcome = downloads.carry_out(plan, house)
+    assert "missing" in outcome.failed[0][1] and not (house.models / "loras/ink.safetensors").exists()
+    (small_disk / "film").unlink()
+    assert bring(f"lora:{hubs.storage}/ink.safetensors", house).good and (house.models / "loras/ink.safetensors").read_bytes() == data
+
+
+def test_where_no_links_can_be_made_the_room_for_copies_is_counted(hubs, house):
+    """The interpreter's audit hook refuses links, as FAT does."""
+    data = tensors(*LORA)
+    script = """
+import os, sys
+from reverie import settings
+from reverie.host import downloads, links
+def refuse(event, given):
+    if event in ("os.symlink", "os.link"):
+        raise PermissionError(1, "refused")
+sys.addaudithook(refuse)
+house = settings.load()
+plan = downloads.prepare(links.parse(sys.argv[1]), house)
+print(plan.copy_bytes, downloads.carry_out(plan, house).good)
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "modules")}
+    done = subprocess.run([sys.executable, "-c", script, f"lora:{hubs.add_file('ink.safetensors', data)}"], env=env, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.stdout.split() == [str(len(data)), "True"], done.stderr
+    assert (house.models / "loras/ink.safetensors").read_bytes() == data and actions(f"lora:{hubs.storage}/ink.safetensors", house) == ["skip"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -81,8 +82,27 @@ def look(resources: Sequence[Resource], settings: Settings) -> Here:
         known={row.url: row.sha256 for row in kept if row.url},
         places=places,
         partial={resource.key: fetch.resumable(staging(settings), resource.key) for resource in resources},
+        copies=0 if _takes_links(settings) else 1,
         tokens=frozenset(name for name in {r.token for r in resources if r.token} if secrets.token(name)),
     )
+
+
+def _takes_links(settings: Settings) -> bool:
+    """Whether a file in storage/models can be a link to the depot's: not on FAT, and not on a mounted Drive."""
+    from reverie import media
+
+    folder = media.folder(settings.storage / "run")
+    source, at = folder / f".links-{os.getpid()}-{threading.get_ident()}", folder / f".linked-{os.getpid()}-{threading.get_ident()}"
+    try:
+        source.touch()
+        for link in (os.symlink, os.link):
+            with contextlib.suppress(OSError, NotImplementedError):
+                link(source, at)
+                return True
+        return False
+    finally:
+        for path in (at, source):
+            path.unlink(missing_ok=True)
 
 
 def staging(settings: Settings) -> Path:
