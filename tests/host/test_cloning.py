@@ -99,6 +99,20 @@ def test_what_a_program_started_ends_with_it(tmp_path):
     assert not of_this(mark)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system must tell a program of its parent's end")
+def test_a_killed_run_leaves_no_program_at_work():
+    mark = f"reverie-orphan-{os.getpid()}"
+    script = f"import sys; from reverie.host import commands; commands.run([sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(600)', '{mark}'], within_s=600, on_line=lambda line: print('up', flush=True))"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == "up"
+    process.kill()
+    process.wait(30)
+    until = time.monotonic() + 60
+    while of_this(mark) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not of_this(mark)
+
+
 def test_lines_come_as_they_are_said_and_progress_lines_too():
     said = []
     code, lines = commands.run([sys.executable, "-c", "import sys; sys.stderr.write('1%\\r2%\\rdone'); sys.exit(3)"], within_s=60, on_line=said.append)

@@ -62,6 +62,22 @@ def test_what_is_nowhere_is_said_with_pips_words(wheels, python, tmp_path):
     assert "\n" not in str(caught.value) and lines
 
 
+@pytest.mark.skipif(requirements.has_nvidia() or sys.platform != "linux", reason="with a card CUDA is what is wanted")
+def test_without_a_card_no_cuda_is_fetched(tmp_path, python, wheels):
+    """The small build is taken where there is one; where there is none that is said before anything is fetched."""
+    for old in wheels.glob("torch-*"):
+        old.unlink()
+    wheel(wheels, "torch", "9.0", ["nvidia-cublas"])
+    wheel(wheels, "nvidia_cublas", "13")
+    with pytest.raises(HostFailed, match="only the CUDA build"):
+        requirements.install(python, ["aesthetic"] + ["torch"], tmp_path / "cache")
+    assert not {"torch", "nvidia-cublas"} & requirements.installed(python).keys()
+    pinned = next(line for line in (ROOT / "configs/constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    wheel(wheels, "torch", pinned.partition("==")[2])
+    requirements.install(python, ["aesthetic", "torch"], tmp_path / "cache")
+    assert f"torch=={requirements.installed(python)['torch']}" == pinned
+
+
 def test_nothing_wanted_starts_nothing(tmp_path):
     requirements.install(tmp_path / "no" / "python", [], tmp_path / "cache")
 

@@ -6,6 +6,7 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -29,7 +30,7 @@ def run(
     try:
         process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=os.name == "posix",
+            start_new_session=os.name == "posix", preexec_fn=_dies_with_us(),
         )
     except OSError as error:
         raise HostFailed(f"{title} cannot be started ({error.strerror}).", f"Install {Path(command[0]).name}, then call this again.") from None
@@ -42,6 +43,16 @@ def run(
     finally:
         _end(process)
         process.stdout.close()
+
+
+def _dies_with_us() -> Callable[[], object] | None:
+    """On Linux: what ends the program when this one is killed (PR_SET_PDEATHSIG); the next run must not find it at work still."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork
+    return lambda: prctl(1, signal.SIGTERM)
 
 
 def _listen(process: subprocess.Popen, heard: queue.Queue) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Callable
 
 from reverie.errors import HostFailed
 from reverie.host import commands, venvs
+from reverie.settings import ROOT
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_S, ASK_S, INSTALL_S = 3, 120, 3 * 3600
@@ -30,10 +32,11 @@ def install(python: Path, wanted: list[str], cache: Path, on_line: Callable[[str
         code, lines = commands.run([str(python), "-m", "ensurepip"], within_s=ASK_S, env=venvs.clean_environment(), on_line=on_line, cancelled=cancelled, title="ensurepip")
         if code:
             raise _failed(lines)
-    command = [str(python), "-m", "pip", "install", "--no-input", "--progress-bar", "off", *_index(have)]
+    index, keeps = _small_torch(python, wanted, have, cache) if "torch" not in have else ([], [])
+    command = [str(python), "-m", "pip", "install", "--no-input", "--progress-bar", "off", *index]
     lines: list[str] = []
     for names in dict.fromkeys((KEPT, FIRM)):
-        keep = sorted(f"{name}=={have[name]}" for name in names if name in have)
+        keep = [*keeps, *sorted(f"{name}=={have[name]}" for name in names if name in have)]
         constraints = cache / f"constraints-{'-'.join(names)}.txt"
         constraints.parent.mkdir(parents=True, exist_ok=True)
         constraints.write_text("\n".join(keep) + "\n", "utf-8")
@@ -65,10 +68,41 @@ def has_nvidia() -> bool:
         return False
 
 
-def _index(have: dict[str, str]) -> list[str]:
-    """Without an NVIDIA card PyTorch's own index has the small builds, and the torchvision that fits them."""
-    small = sys.platform == "linux" and not has_nvidia() and ("torch" not in have or "torchvision" not in have)
-    return ["--extra-index-url", CPU_INDEX] if small and _reachable(f"{CPU_INDEX}/torch/") else []
+def _small_torch(python: Path, wanted: list[str], have: dict[str, str], cache: Path) -> tuple[list[str], list[str]]:
+    """(an index for pip, a constraint): without an NVIDIA card torch comes from PyTorch's own index, which has the small builds and
+    the torchvision that fits them, or as the version that the project is pinned to where that is small. HostFailed before
+    gigabytes of CUDA are fetched for nothing."""
+    if sys.platform != "linux" or has_nvidia() or not _asks_for_torch(wanted):
+        return [], []
+    if not os.environ.get("PIP_NO_INDEX") and _reachable(f"{CPU_INDEX}/torch/"):
+        return ["--extra-index-url", CPU_INDEX], []
+    pin = next((line for line in (ROOT / "configs" / "constraints.txt").read_text("utf-8").splitlines() if line.startswith("torch==")), "torch")
+    for torch in (pin, "torch"):
+        needs = _needs(python, torch, cache)
+        if needs is not None and not any(need.startswith("nvidia") for need in needs):
+            return [], [torch] if torch != "torch" else []
+    step = "Allow that address, or set PIP_FIND_LINKS to a folder with a CPU wheel of torch; then call this again."
+    raise HostFailed(f"PyTorch's CPU builds ({CPU_INDEX}) cannot be reached, and elsewhere there is only the CUDA build (several GB, of no use here).", step)
+
+
+def _asks_for_torch(wanted: list[str]) -> bool:
+    files = [Path(word) for flag, word in zip(wanted, wanted[1:]) if flag == "-r"]
+    lines = [line for file in files for line in file.read_text("utf-8", errors="replace").splitlines()]
+    return any(re.match(r"torch\b(?![\w-])", line.strip()) for line in [*lines, *wanted])
+
+
+def _needs(python: Path, requirement: str, cache: Path) -> list[str] | None:
+    """What this requirement needs itself; None where it is not to be had."""
+    report = cache / "torch-report.json"
+    cache.mkdir(parents=True, exist_ok=True)
+    command = [str(python), "-m", "pip", "install", "--no-input", "--dry-run", "--no-deps", "--report", str(report), requirement]
+    code, _ = commands.run(command, within_s=INSTALL_S, env=venvs.clean_environment(), title="pip install --dry-run")
+    try:
+        return json.loads(report.read_text("utf-8"))["install"][0]["metadata"].get("requires_dist", []) if code == 0 else None
+    except (OSError, ValueError, LookupError):
+        return None
+    finally:
+        report.unlink(missing_ok=True)
 
 
 def _reachable(url: str) -> bool:
