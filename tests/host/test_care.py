@@ -1,6 +1,5 @@
 """What takes the room, and what could go and why."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reverie.host import care
+from reverie.host import care, outputs_sync
 from reverie.host.bin import Bin
 from reverie.host.depot import Depot
 from reverie.settings import Settings
@@ -84,13 +83,15 @@ def test_young_downloads_are_marked_and_old_ones_are_safe(settings, lay):
     assert {item.title: item.safe for item in found(settings, "unfinished downloads")} == {"old": True, "young": False, "x.safetensors.aria2": False}
 
 
-def test_old_outputs_are_safe_only_where_a_mark_says_that_they_are_elsewhere_too(settings, lay):
+def test_old_outputs_are_safe_only_where_a_mark_says_that_they_are_elsewhere_too(settings, lay, tmp_path):
     one, two = lay("outputs/a/one.png"), lay("outputs/b/two.png")
-    lay("outputs/a/new.png", at=time.time())
-    mark = {path.relative_to(settings.outputs).as_posix(): [path.stat().st_size, path.stat().st_mtime_ns] for path in (one, two)}
-    lay("outputs/.synced.json", json.dumps(mark).encode())
+    outputs_sync.sync(settings, tmp_path / "persistent")
+    assert {item.paths: item.safe for item in found(settings, "old outputs")} == {(one,): True, (two,): True}
     lay("outputs/b/two.png", b"edited since")
+    lay("outputs/a/new.png", at=time.time())
     assert {item.paths: item.safe for item in found(settings, "old outputs")} == {(one,): True, (two,): False}
+    (tmp_path / "persistent/a/one.png").unlink()
+    assert not any(item.safe for item in found(settings, "old outputs"))
 
 
 def test_orphans_and_broken_links_and_what_is_made_again(settings, lay):

@@ -390,3 +390,29 @@ def test_verify_tells_wrong_bytes_lost_links_and_unfinished_downloads(depot, sto
     assert "gone" in problems[gone].what and "something else" in problems[changed].what and "not finished" in problems[storage / "downloads/abc.part"].what
     depot.blob(sha(B)).unlink()
     assert "leads nowhere" in {problem.path: problem for problem in depot.verify()}[dead].what
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes")
+def test_a_name_that_is_no_text_is_left_alone_and_named(depot, storage):
+    keep(depot)
+    odd = storage / "models/loras" / os.fsdecode(b"caf\xe9.safetensors")
+    plain = [lay(storage / f"models/loras/{name}.safetensors", A) for name in ("m\u00fcde", "new\nline")]
+    lay(odd, A)
+    report = depot.dedup([storage / "models"])
+    assert len(report.skipped) == 1 and "UTF-8" in report.skipped[0][1] and not odd.is_symlink() and all(path.is_symlink() for path in plain)
+    with pytest.raises(BadInput, match="UTF-8"):
+        depot.expose(sha(A), odd.with_name(os.fsdecode(b"\xff.safetensors")), "models")
+
+
+def test_two_dedups_and_a_gc_at_once_end_well(storage):
+    import subprocess
+    import sys
+
+    paths = [lay(storage / f"webuis/w{number % 4}/{number}.safetensors", bytes([number % 7]) * 100_000) for number in range(80)]
+    Depot(storage).close()
+    code = "import sys; from pathlib import Path; from reverie.host.depot import Depot; s = Path(sys.argv[1]); d = Depot(s); d.dedup([s / 'webuis']) if sys.argv[2] == 'dedup' else [d.gc(grace_s=0) for _ in range(5)]"
+    running = [subprocess.Popen([sys.executable, "-c", code, str(storage), what], stderr=subprocess.PIPE, text=True) for what in ("dedup", "gc", "dedup")]
+    assert [(process.communicate(timeout=120)[1][-800:], process.returncode) for process in running] == [("", 0)] * 3
+    assert all(path.read_bytes() == bytes([number % 7]) * 100_000 for number, path in enumerate(paths))
+    with Depot(storage) as depot:
+        assert len(list(depot.stored())) == 7 and {link.path for link in depot.links()} == {path for path in paths if path.is_symlink()} and not [problem for problem in depot.verify() if "bytes" in problem.what]

@@ -23,10 +23,9 @@ from reverie.host.resources import FOLDERS
 from reverie.settings import Settings
 
 OLD_DAYS, LOG_DAYS = 30, 7
-SYNCED = ".synced.json"  # in outputs: relative path → [size, mtime in ns] of what was copied to the persistent folder
 _BESIDE_ENDS = (".civitai.info", ".preview.png", ".preview.jpg", ".preview.jpeg", ".preview.webp", ".cm-info.json", ".metadata.json")
 _NAMES = {"webuis": "WebUIs", "venvs": "environments", "outputs": "outputs", "bin": "bin", "downloads": "unfinished downloads",
-          "cache": "caches", "logs": "logs", "run": "logs", "inputs": "start pictures", "uploads": "uploads"}
+          "cache": "caches", "logs": "logs", "run": "logs", "inputs": "start pictures", "uploads": "uploads", "tools": "environments"}
 _OURS = {*_NAMES, "blobs", "models", "wildcards"}
 _OWN_FILES = ("README.md", "secrets.env")
 
@@ -216,20 +215,29 @@ def _downloads(folder: Path) -> dict[str, list[Path]]:
 
 def _old_outputs(depot: Depot, settings: Settings, old_days: float) -> list[Item]:
     """By folder; safe where every file of it was copied to the persistent folder as it is."""
-    synced, oldest = {}, time.time() - old_days * 86400
-    with contextlib.suppress(OSError, ValueError):
-        synced = json.loads((settings.outputs / SYNCED).read_text("utf-8"))
+    mark, oldest = _mark(settings), time.time() - old_days * 86400
     folders: dict[Path, list[tuple[Path, os.stat_result]]] = defaultdict(list)
     for path, stat in _every_file(settings.outputs):
-        if stat.st_mtime < oldest and path.name != SYNCED:
+        if stat.st_mtime < oldest:
             folders[path.parent].append((path, stat))
     items = []
     for folder, files in sorted(folders.items()):
-        safe = all(synced.get(path.relative_to(settings.outputs).as_posix()) == [stat.st_size, stat.st_mtime_ns] for path, stat in files)
+        names = [(path.relative_to(settings.outputs).as_posix(), [stat.st_size, stat.st_mtime_ns]) for path, stat in files]
+        safe = mark is not None and all(mark.has(name, seen) for name, seen in names)
         where = "all of it is in the persistent folder too" if safe else "it may be nowhere else"
         title = f"{folder.relative_to(settings.storage)}: {len(files)} file{'' if len(files) == 1 else 's'}"
         items.append(_item("old outputs", title, f"older than {old_days:g} days; {where}", safe, sorted(path for path, _ in files)))
     return items
+
+
+def _mark(settings: Settings):
+    """What the sync of outputs says it has copied; None where nothing is synced."""
+    from reverie.host.outputs_sync import Mark
+
+    place = settings.storage / "run" / "synced.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return Mark(place, Path(json.loads(place.read_text("utf-8"))["target"]))
+    return None
 
 
 def _caches(depot: Depot, settings: Settings, old_days: float) -> list[Item]:

@@ -132,6 +132,8 @@ class _Run:
                 if os.path.splitext(name)[1].lower() in MODEL_ENDS:
                     if any(name + end in there for end in _UNFINISHED):
                         self._skip(Path(folder, name), "its download is not finished")
+                    elif not _is_text(folder + name):
+                        self._skip(Path(ascii(os.path.join(folder, name))), "its name is not UTF-8")
                     else:
                         yield Path(folder, name)
 
@@ -292,7 +294,8 @@ class _Run:
                 self.depot.write_link_row(at, sha256, "hardlink", self._view(name), blob.stat(), self.report.run, one.stat)
                 linking.replace("hardlink", blob, at, self.depot.storage)
             return True
-        self.depot.drop_link_row(at)
+        if os.path.basename(linking.points_to(at)) != sha256:  # else another dedup was faster, and the row is right
+            self.depot.drop_link_row(at)
         return False
 
     def _view(self, name: Name) -> str:
@@ -319,6 +322,14 @@ def likely(depot: Depot, places: list[Place], **how: Any) -> list[list[Path]]:
     found = run._walk()
     groups = run._alike(found, run._blobs({one.stat.st_size for one in found}))
     return [[_path(one) for one in group] for group in groups]
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 def _path(one: Found | Path) -> Path:

@@ -321,6 +321,8 @@ class Depot:
     def _key(self, path: Path) -> str:
         """How the manifest names a place: inside the storage from there on, so that the storage can move."""
         path = os.path.abspath(path)
+        if any("\udc80" <= letter <= "\udcff" for letter in path):  # bytes that are no UTF-8 come as these; SQLite takes none of them
+            raise BadInput(f"{ascii(path)} has a name that is not UTF-8.", "Give it another name.")
         inside = path.startswith(str(self.storage) + os.sep)
         return os.path.relpath(path, self.storage).replace(os.sep, "/") if inside else path
 
