@@ -369,3 +369,22 @@ print(plan.copy_bytes, downloads.carry_out(plan, house).good)
     done = subprocess.run([sys.executable, "-c", script, f"lora:{hubs.add_file('ink.safetensors', data)}"], env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.stdout.split() == [str(len(data)), "True"], done.stderr
     assert (house.models / "loras/ink.safetensors").read_bytes() == data and actions(f"lora:{hubs.storage}/ink.safetensors", house) == ["skip"]
+
+
+def test_a_folder_of_which_a_file_is_missing_is_not_called_whole_when_its_source_is_silent(hubs, house):
+    hubs.add_repo("stabilityai/sd-turbo", {"model_index.json": b'{"_class_name": "StableDiffusionPipeline"}', "unet/diffusion_pytorch_model.safetensors": tensors("unet.w"), "unet/config.json": b'{"cross_attention_dim": 1024}'})
+    assert bring("sd-turbo", house).good
+    (house.models / "diffusers/sd-turbo/unet/diffusion_pytorch_model.safetensors").unlink()
+    hubs.repos.clear()
+    assert actions("sd-turbo", house) == ["refused"]
+
+
+def test_the_user_s_own_copy_of_a_file_is_known_by_its_bytes(hubs, house):
+    data = tensors(*SD15)
+    version = hubs.add_model("Dream", files={"dream.safetensors": data})
+    link = f"{hubs.civitai}/api/download/models/{version}"
+    (house.models / "checkpoints").mkdir(parents=True)
+    (house.models / "checkpoints/dream.safetensors").write_bytes(data)
+    assert actions(link, house) == ["skip"]
+    (house.models / "checkpoints/dream.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert [row.name for row in downloads.prepare(links.parse(link), house).rows] == ["dream-2.safetensors"]

@@ -57,10 +57,13 @@ def _is_here(link: Link, settings: Settings, ours: set[Path]) -> bool:
 
 
 def _known(link: Link, kept: Sequence[Any]) -> tuple[Resource, ...]:
-    """What was once fetched from this link, for when its source does not answer."""
-    fits = [row for row in kept if row.url and link.address in (row.url, row.url.partition("?")[0], row.about.get("catalogue"))]
-    fits = [row for row in fits if link.kind in ("", row.kind)]
-    return tuple(Resource(row.kind, link.name or row.name, row.url, "", size=row.size, sha256=row.sha256, about=row.about) for row in fits)
+    """The file that was once fetched from this link, for when its source does not answer. Of several files some may be missing,
+    so a link to more than one is not known."""
+    row = settings_module.config("models").get("loras", {}).get(link.address, {})
+    address = row.get("url", link.address)
+    fits = [row for row in kept if row.url and address in (row.url, row.url.partition("?")[0]) and link.kind in ("", row.kind)]
+    files = {row.sha256: row for row in reversed(fits)}
+    return tuple(Resource(row.kind, link.name or row.name, row.url, "", row.size, row.sha256, about=row.about) for row in files.values() if len(files) == 1)
 
 
 def look(resources: Sequence[Resource], settings: Settings) -> Here:
@@ -72,10 +75,8 @@ def look(resources: Sequence[Resource], settings: Settings) -> Here:
         kept = depot.find()
         named = {r.sha256 for r in resources if r.sha256 and depot.has(r.sha256)}  # also what a killed run had no time to note
         ours = {Path(row.path): row.sha256 for row in depot.links(VIEW)}
-    places = {
-        (kind, name): _place(path, ours, {r.sha256 for r in resources if r.sha256 and r.kind == kind and path.name == Path(r.name).name})
-        for kind, name, path in _files_near(resources, settings)
-    }
+    sizes = {(r.kind, Path(r.name).name, r.size) for r in resources if r.sha256}
+    places = {(kind, name): _place(kind, path, ours, sizes) for kind, name, path in _files_near(resources, settings)}
     return Here(
         free_bytes=free_bytes(settings),
         kept=frozenset({row.sha256 for row in kept} | named),
@@ -133,12 +134,12 @@ def _files_near(resources: Sequence[Resource], settings: Settings):
                         yield kind, path.relative_to(home).as_posix(), path
 
 
-def _place(path: Path, ours: dict[Path, str], wanted: set[str]) -> Place:
+def _place(kind: str, path: Path, ours: dict[Path, str], wanted: set[tuple[str, str, int]]) -> Place:
     """What lies at `path`; a file that is not ours is read through only where its bytes may be the very ones that are wanted."""
     size = path.stat().st_size
     if path in ours:
         return Place(ours[path], size)
-    return Place(checkpoints.sha256(path) if wanted else "", size)
+    return Place(checkpoints.sha256(path) if {(kind, path.name, size), (kind, path.name, 0)} & wanted else "", size)
 
 
 def in_threads(function: Callable[[Any], Any], items: list) -> list:
