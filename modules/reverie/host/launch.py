@@ -10,7 +10,6 @@ import contextlib
 import http.client
 import os
 import platform
-import re
 import shlex
 import socket
 import sys
@@ -23,8 +22,9 @@ from reverie.errors import Cancelled, HostFailed, ReverieError
 from reverie.host import launch_options, logs, processes, webuis
 from reverie.host.logs import tail
 from reverie.host.processes import Running
+from reverie.host.reasons import by_code, how, last_words, reason_in
 from reverie.host.webuis import WebUI
-from reverie.settings import Settings, config
+from reverie.settings import Settings
 
 __all__ = ["Running", "find", "health", "launch", "open_way", "stop", "tail", "why_ended"]
 
@@ -46,8 +46,9 @@ def launch(
 ) -> Running:
     """Start this WebUI and wait for its health address; what runs already is returned as it is.
 
-    `on_line` hears its log, `on_note` (else `on_line` too) what is to be said of it. `port`: its usual one unless it is taken. `extra`: more options, checked. HostFailed when it is not installed, ends, or is
-    silent for `silent_s`; BadInput for an option that is not allowed; Cancelled when `cancelled()` says so (it is stopped then).
+    `on_line` hears its log, `on_note` (else `on_line` too) what is to be said of it. `port`: its usual one unless it is taken.
+    `extra`: more options, checked. HostFailed when it is not installed, ends, or is silent for `silent_s`; BadInput for an option
+    that is not allowed; Cancelled when `cancelled()` says so (it is stopped then).
     """
     hear = on_line or (lambda line: None)
     say = on_note or hear
@@ -285,10 +286,10 @@ def why_ended(ui: WebUI, record: Running, settings: Settings, when: str = "while
     if now is None:
         return HostFailed(f"{ui.title} was stopped {when}.", "Start it again when you want it.")
     lines = tail(Path(record.log), 120)
-    what = f"{ui.title} ended {when}{_how(now.code)}: {last_words(lines) or 'it said nothing'}"
+    what = f"{ui.title} ended {when}{how(now.code)}: {last_words(lines) or 'it said nothing'}"
     reason = reason_in(lines)
     known = {"id": ui.id, "title": ui.title, "log": record.log, "storage": settings.storage}
-    next_step = reason["next"].format(**known) if reason else _by_code(now.code)
+    next_step = reason["next"].format(**known) if reason else by_code(now.code)
     return (_PortTaken if reason and reason.get("again") else HostFailed)(what.rstrip(".") + ".", f"{next_step} (Its log: {record.log})".strip())
 
 
@@ -299,24 +300,3 @@ def _hanging(ui: WebUI, record: Running, settings: Settings, status: int, silent
     last = last_words(tail(Path(record.log), 120)) or "nothing"
     what = f"{ui.title} {said} at {record.about['url']}{ui.health}, and its log has not grown for {silent_s:.0f} s. Its last words: {last.rstrip('.')}."
     return HostFailed(what, f"{'It was stopped. ' if ours else ''}(Its log: {record.log})")
-
-
-def _how(code: int | None) -> str:
-    return "" if code is None else f" (killed by signal {-code})" if code < 0 else f" (exit status {code})"
-
-
-def _by_code(code: int | None) -> str:
-    return "The system ended it, most likely for want of memory: close what else runs." if code in (-9, 137) else ""
-
-
-def last_words(lines: list[str], most: int = 300) -> str:
-    """The log's last lines that mean something: of a traceback its last line, else up to two lines."""
-    meaning = [line.strip() for line in lines if re.search(r"\w", line)]
-    cause = next((line for line in reversed(meaning[-40:]) if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b.*", line)), "")
-    return (cause or " / ".join(meaning[-2:]))[:most]
-
-
-def reason_in(lines: list[str]) -> dict | None:
-    """The first known reason that a line of a log's end gives."""
-    rows = config("launch")["reasons"]
-    return next((row for row in rows if any(re.search(row["match"], line, re.IGNORECASE) for line in lines)), None)
