@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -122,3 +123,14 @@ def test_contact_sheet_has_a_tile_for_each(tmp_path):
     paths = [tmp_path / f"{n}.png" for n in range(5)]
     [Image.new("RGB", (64, 32), (n * 40, 0, 0)).save(path) for n, path in enumerate(paths)]
     assert media.contact_sheet(paths, columns=4, tile=64).size == (256, 128)
+
+
+def test_threads_that_write_one_file_leave_it_whole(tmp_path):
+    def write(letter):
+        for _ in range(50):
+            media.write_text(tmp_path / "one.txt", letter * 1000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "abcd"))
+    assert (tmp_path / "one.txt").read_text() in [letter * 1000 for letter in "abcd"]
+    assert [path.name for path in tmp_path.iterdir()] == ["one.txt"]

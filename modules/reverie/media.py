@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ _REFUSED = {
 @contextmanager
 def staged(path: Path):
     """Yields a name beside `path` to write to; on a clean end it is moved into place, else removed. Full disk → StoreFailed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{STAGED}")
+    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}{STAGED}")  # two threads may write one file
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # left by a killed process with this number
+        temporary.unlink(missing_ok=True)  # left by a killed one of this number
         try:
             yield temporary
             os.replace(temporary, path)
