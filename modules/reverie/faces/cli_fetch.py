@@ -168,7 +168,8 @@ def _bars(plan):
                 tally.take(progress)
                 if progress.key not in rows:
                     rows[progress.key] = bars.add_task(progress.title.replace("[", r"\["), total=None, said="")
-                bars.update(rows[progress.key], total=progress.size or None, completed=tally.done[progress.key], said=of_file(progress).replace("[", r"\["))
+                said = of_file(progress).replace("[", r"\[")
+                bars.update(rows[progress.key], total=progress.size or None, completed=tally.done[progress.key], said=said)
                 bars.update(whole, completed=tally.fraction, said=tally.line())
 
         yield take

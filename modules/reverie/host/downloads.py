@@ -216,4 +216,6 @@ def _order(row: Row):
     from reverie.host.fetch import Order
 
     resource = row.resource
-    return Order(key=resource.key, address=lambda: sources.open_address(resource), size=resource.size, sha256=resource.sha256, title=resource.name, name=Path(resource.name).name)
+    address = lambda: sources.open_address(resource)  # noqa: E731
+    about = {"size": resource.size, "sha256": resource.sha256, "title": resource.name, "name": Path(resource.name).name}
+    return Order(key=resource.key, address=address, **about)

@@ -40,7 +40,9 @@ class Downloads:
         head, scheme = look.header(title)
         row = w.HBox([self.cancel, self.again, self.sound])
         row.add_class("rv-buttons")
-        page = w.VBox([look.style_widget(), head, self.plan, w.VBox([self.whole, self.whole_line]), self.files, self.lines, self.words, self.pickles, row, self.speaker])
+        together = w.VBox([self.whole, self.whole_line])
+        parts = [head, self.plan, together, self.files, self.lines, self.words, self.pickles, row, self.speaker]
+        page = w.VBox([look.style_widget(), *parts])
         page.add_class("rv-page")
         self.widget = w.Box([page])
         self.widget.add_class("rv")
