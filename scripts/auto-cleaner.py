@@ -36,7 +36,8 @@ def tell() -> None:
     """How much of what, and how much of it could go."""
     from reverie import settings
     from reverie.errors import ReverieError
-    from reverie.host import care, storage
+    from reverie.host import storage
+    from reverie.host.depot import care
 
     here = settings.load()
     rows = storage.usage(here.storage)
@@ -58,7 +59,7 @@ def tell() -> None:
 def clean(old_days: float, dry_run: bool) -> int:
     """Everything that is safe goes into the bin, or is stored once; the rest is named. The exit code."""
     from reverie import settings
-    from reverie.host import care
+    from reverie.host.depot import care
 
     here = settings.load()
     picture = care.look(here, old_days)

@@ -14,7 +14,7 @@ def main(namespace: dict) -> None:
     with cells.plainly():
         from reverie import settings
         from reverie.errors import ReverieError
-        from reverie.host import provision
+        from reverie.host.downloads import provision
 
         chosen, here = cells.choices(given), settings.load()
         if cells.headless():
@@ -34,7 +34,7 @@ def main(namespace: dict) -> None:
 def bring(chosen, here) -> None:
     """All of it with plain lines. The first of the errors is raised when everything else has come."""
     from reverie.faces.tally import Lines
-    from reverie.host import plan_tables, provision
+    from reverie.host.downloads import tables as plan_tables, provision
 
     if not provision.anything(chosen):
         return
@@ -50,7 +50,7 @@ def bring(chosen, here) -> None:
 def face(chosen, here):
     """The widget that does it all in a thread once it is started."""
     from reverie.faces.widgets.downloads import Downloads
-    from reverie.host import provision
+    from reverie.host.downloads import provision
 
     def work(shown) -> str:
         shown.say("Looking up what is wanted …")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from reverie.faces.widgets.care import CareTab, chart
-from reverie.host import care
-from reverie.host.bin import Bin
+from reverie.host.depot import care
+from reverie.host.depot.bin import Bin
 from reverie.settings import Settings
 
 PATIENCE_S = 120

@@ -146,7 +146,7 @@ def test_speed_and_what_is_left_are_told():
 
 
 def test_the_sum_counts_what_was_there_and_sizes_that_come_late():
-    from reverie.host.planning import Plan, Row
+    from reverie.host.downloads.planning import Plan, Row
     from reverie.host.resources import Resource
 
     known = Resource("lora", "a", "https://x.org/a", "url", size=1000)

@@ -20,7 +20,8 @@ from launched import installed  # noqa: E402
 
 from reverie.errors import TunnelFailed  # noqa: E402
 from reverie.faces.widgets import launch as face  # noqa: E402
-from reverie.host import launch, processes  # noqa: E402
+from reverie.host import launch
+from reverie.host.launch import processes# noqa: E402
 from reverie.host.choices import Choices  # noqa: E402
 from reverie.settings import Settings, child_environment  # noqa: E402
 

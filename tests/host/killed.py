@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from reverie.host.bin import Bin
+from reverie.host.depot.bin import Bin
 from reverie.host.depot import Depot
 
 STEPS = {"os.rename", "os.link", "os.symlink", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
@@ -113,7 +113,7 @@ class Undo(Dedup):
         Dedup.job(self, top)
 
     def job(self, top):
-        from reverie.host.upkeep import last_run
+        from reverie.host.depot.upkeep import last_run
 
         with Depot(top / "S") as depot:
             if last_run(depot):

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from reverie.errors import ReverieError
-from reverie.host import bin, dedup, upkeep  # noqa: F401 (read before the rights to read them are given up)
+from reverie.host.depot import bin, dedup, upkeep# noqa: F401 (read before the rights to read them are given up)
 from reverie.host.depot import Depot
 
 A = b"a" * 200_000

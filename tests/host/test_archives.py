@@ -16,8 +16,8 @@ import lz4.frame
 import pytest
 
 from reverie.errors import BadInput, Cancelled, DiskFull, StoreFailed
-from reverie.host import archives
-from reverie.host.archive_writer import Limits
+from reverie.host.webuis import archives
+from reverie.host.webuis.archive_writer import Limits
 
 PACKERS = {"tar": lambda data: data, "tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress, "tar.lz4": lz4.frame.compress}
 KEPT = b"kept as it was"

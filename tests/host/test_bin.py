@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reverie.errors import BadInput, NotFound
-from reverie.host.bin import Bin
+from reverie.host.depot.bin import Bin
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 
 import small_webui
 from reverie.errors import BadInput, FetchFailed, HostFailed, ReverieError
-from reverie.host import packages, webuis
+from reverie.host import webuis
+from reverie.host.webuis import packages
 from reverie.settings import ROOT, Settings
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reverie.host import care, outputs_sync
-from reverie.host.bin import Bin
+from reverie.host import outputs_sync
+from reverie.host.depot import care
+from reverie.host.depot.bin import Bin
 from reverie.host.depot import Depot
 from reverie.settings import Settings
 

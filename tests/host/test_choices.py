@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from reverie import settings
 from reverie.errors import BadInput
-from reverie.host import choices, launch_options, offers, pasted
+from reverie.host import choices
+from reverie.host.choices import launch_options, offers, pasted
 from reverie.host.choices import Choices, Pick
 
 TOKEN = "abc123secret"

@@ -12,7 +12,7 @@ import pytest
 
 import small_webui
 from reverie.errors import BadInput, Cancelled, FetchFailed, HostFailed
-from reverie.host import cloning, commands
+from reverie.host.webuis import cloning, commands
 
 
 @pytest.fixture

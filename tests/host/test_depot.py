@@ -8,8 +8,8 @@ import time
 import pytest
 
 from reverie.errors import BadInput, NotFound, StoreFailed
-from reverie.host.bin import Bin
-from reverie.host.dedup import Place
+from reverie.host.depot.bin import Bin
+from reverie.host.depot.dedup import Place
 from reverie.host.depot import Depot
 
 OLD = time.time() - 10 * 86400

@@ -12,9 +12,9 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from reverie.errors import BadInput, NotFound
-from reverie.host.bin import Bin
+from reverie.host.depot.bin import Bin
 from reverie.host.depot import Depot
-from reverie.host.upkeep import last_run
+from reverie.host.depot.upkeep import last_run
 
 CONTENTS = [letter * 70_000 for letter in (b"a", b"b", b"c")]
 HASHES = [hashlib.sha256(data).hexdigest() for data in CONTENTS]

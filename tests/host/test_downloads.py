@@ -16,7 +16,8 @@ import pytest
 from hub_servers import CIVITAI_TOKEN, Hubs, sha256
 
 from reverie.errors import Busy, DiskFull
-from reverie.host import downloads, links, plan_tables
+from reverie.host import downloads, links
+from reverie.host.downloads import tables as plan_tables
 from reverie.host.depot import Depot
 from reverie.settings import Settings
 

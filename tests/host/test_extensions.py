@@ -8,7 +8,8 @@ import pytest
 
 import small_webui
 from reverie.errors import BadInput, Cancelled
-from reverie.host import extensions, packages, webuis
+from reverie.host import webuis
+from reverie.host.webuis import extensions, packages
 from reverie.settings import ROOT, Settings
 
 

@@ -14,7 +14,8 @@ import pytest
 from launched import installed
 
 from reverie.errors import BadInput, Cancelled, HostFailed
-from reverie.host import launch, processes
+from reverie.host import launch
+from reverie.host.launch import processes
 from reverie.settings import Settings, child_environment
 
 PATIENCE_S = 120

@@ -16,7 +16,9 @@ from test_downloads import LORA, ROOT, SD15, hubs, tensors  # noqa: F401
 
 from reverie.errors import BadInput
 from reverie.faces import cli
-from reverie.host import choices, downloads, extensions, links, lockfile, packages, webuis
+from reverie.host import choices, downloads, links, webuis
+from reverie.host.downloads import lockfile
+from reverie.host.webuis import extensions, packages
 from reverie.host.depot import Depot
 from reverie.settings import Settings
 

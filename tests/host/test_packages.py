@@ -14,8 +14,9 @@ import pytest
 
 import small_webui
 from reverie.errors import BadInput, Busy, Cancelled, DiskFull, FetchFailed, HostFailed, NotFound
-from reverie.host import packages, venvs, webuis
-from reverie.host.bin import Bin
+from reverie.host import webuis
+from reverie.host.webuis import packages, venvs
+from reverie.host.depot.bin import Bin
 from reverie.settings import ROOT, Settings
 
 
@@ -259,7 +260,8 @@ def test_two_at_once_do_not_mix(settings, made):
 
 KILLED = """
 import sys
-from reverie.host import packages, webuis
+from reverie.host import webuis
+from reverie.host.webuis import packages
 from reverie.settings import load
 count = int(sys.argv[1])
 def tell(step):

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reverie.errors import DiskFull
-from reverie.host import plan_tables, planning
-from reverie.host.planning import Found, Here, Place
+from reverie.host.downloads import tables as plan_tables, planning
+from reverie.host.downloads.planning import Found, Here, Place
 from reverie.host.resources import FOLDERS, Link, Resource
 from reverie.settings import config
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from reverie.errors import BadInput, Busy, HostFailed
-from reverie.host import logs, processes
+from reverie.host.launch import logs, processes
 from reverie.settings import Settings, child_environment
 
 PATIENCE_S = 120
@@ -84,7 +84,7 @@ def test_another_program_finds_and_stops_it(settings):
     record = start(settings, SLEEPS, ends_with_parent=False)
     code = f"""
 from pathlib import Path
-from reverie.host import processes
+from reverie.host.launch import processes
 from reverie.settings import Settings
 settings = Settings(root=Path({str(settings.root)!r}), storage=Path({str(settings.storage)!r}))
 print([record.pid for record in processes.running(settings)], processes.stop("sleeper", settings))
@@ -165,7 +165,7 @@ def test_a_name_that_is_a_path_is_refused(settings, name):
 PARENT = """
 import sys, time
 from pathlib import Path
-from reverie.host import processes
+from reverie.host.launch import processes
 from reverie.settings import Settings
 root = Path(sys.argv[1])
 settings = Settings(root=root, storage=root / "storage")

@@ -8,7 +8,8 @@ import pytest
 
 import small_webui
 from reverie.errors import HostFailed
-from reverie.host import packages, requirements, venvs, webuis
+from reverie.host import webuis
+from reverie.host.webuis import packages, requirements, venvs
 from reverie.settings import ROOT, Settings
 
 

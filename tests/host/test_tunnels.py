@@ -18,7 +18,8 @@ import pytest
 
 from reverie import settings
 from reverie.errors import BadInput, TunnelFailed
-from reverie.host import processes, tunnels
+from reverie.host import tunnels
+from reverie.host.launch import processes
 from reverie.host.platform import Platform
 from reverie.host.tunnels import reach, tools, ways
 

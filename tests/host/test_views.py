@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 import small_webui
-from reverie.host import views, webuis
+from reverie.host import webuis
+from reverie.host.webuis import views
 from reverie.host.depot import Depot
 from reverie.settings import ROOT, Settings
 

@@ -5,7 +5,8 @@ import yaml
 
 import small_webui
 from reverie.errors import BadInput, NotFound
-from reverie.host import extensions, webui_row, webuis
+from reverie.host import webuis
+from reverie.host.webuis import extensions, row as webui_row
 from reverie.host.resources import FOLDERS
 from reverie.settings import ROOT, Settings
 

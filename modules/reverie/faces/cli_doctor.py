@@ -147,7 +147,8 @@ def check_tokens(settings) -> Finding:
 
 
 def check_webuis(settings) -> Finding:
-    from reverie.host import processes, webuis
+    from reverie.host import webuis
+    from reverie.host.launch import processes
 
     here = [ui.title for ui in webuis.all(settings) if webuis.is_installed(ui, settings)]
     at_work = [each.name for each in processes.running(settings)]

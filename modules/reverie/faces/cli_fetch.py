@@ -87,7 +87,7 @@ def chosen_webui(here) -> str:
 
 
 def tell_plan(plan, as_json: bool) -> int:
-    from reverie.host import plan_tables
+    from reverie.host.downloads import tables as plan_tables
 
     if as_json:
         click.echo(json.dumps(plan_tables.plain(plan), ensure_ascii=False, indent=2))
@@ -97,7 +97,7 @@ def tell_plan(plan, as_json: bool) -> int:
 
 
 def _tell(plan) -> None:
-    from reverie.host import plan_tables
+    from reverie.host.downloads import tables as plan_tables
 
     click.echo(plan_tables.text(plan))
 
@@ -177,8 +177,8 @@ def _bars(plan):
 
 def tell_outcome(plan, outcome, as_json: bool) -> int:
     """What came, what did not and why; 1 if something is missing."""
-    from reverie.host import plan_tables
-    from reverie.host.planning import size_text
+    from reverie.host.downloads import tables as plan_tables
+    from reverie.host.downloads.planning import size_text
 
     if as_json:
         click.echo(json.dumps({"plan": plan_tables.plain(plan), "outcome": plain(outcome)}, ensure_ascii=False, indent=2))

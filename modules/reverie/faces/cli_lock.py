@@ -25,7 +25,7 @@ class Locking(click.Command):
 
 def freeze(file: str, as_json: bool) -> None:
     from reverie import media, settings
-    from reverie.host import lockfile
+    from reverie.host.downloads import lockfile
 
     path = Path(file).expanduser()
     if path.exists():
@@ -43,7 +43,7 @@ def freeze(file: str, as_json: bool) -> None:
 
 def restore(file: str, dry_run: bool, way: str, as_json: bool) -> int:
     from reverie import settings
-    from reverie.host import lockfile
+    from reverie.host.downloads import lockfile
 
     setup, here = _read(Path(file).expanduser()), settings.load()
     plan = lockfile.plan(setup, here)
@@ -62,7 +62,7 @@ def restore(file: str, dry_run: bool, way: str, as_json: bool) -> int:
 
 
 def _read(path: Path):
-    from reverie.host import lockfile
+    from reverie.host.downloads import lockfile
 
     try:
         return lockfile.read(path.read_text("utf-8"))

@@ -37,7 +37,7 @@ class Deed(click.Command):
 
 def show(old_days: float, as_json: bool) -> None:
     from reverie import settings
-    from reverie.host import care
+    from reverie.host.depot import care
     from reverie.host.depot import Depot, plain
 
     here = settings.load()
@@ -63,7 +63,7 @@ def show(old_days: float, as_json: bool) -> None:
 def dedup(folders: tuple[str, ...], adopt: str | None, dry_run: bool, as_json: bool) -> None:
     from reverie import settings
     from reverie.errors import BadInput, NotFound
-    from reverie.host import care
+    from reverie.host.depot import care
     from reverie.host.depot import Depot
     from reverie.host.resources import FOLDERS
 
@@ -108,8 +108,8 @@ def verify(as_json: bool) -> int:
 def undo(id: str, dry_run: bool, as_json: bool) -> None:
     """The newest of both kinds of deeds, where no id is given."""
     from reverie.errors import NotFound
-    from reverie.host import upkeep
-    from reverie.host.bin import Bin
+    from reverie.host.depot import upkeep
+    from reverie.host.depot.bin import Bin
 
     with _depot() as depot, _progress(as_json) as on_progress:
         entries = Bin(depot.storage).list()
@@ -134,7 +134,7 @@ def _restore(bin, id: str, dry_run: bool):
 
 def show_bin(as_json: bool) -> None:
     from reverie import settings
-    from reverie.host.bin import Bin
+    from reverie.host.depot.bin import Bin
     from reverie.host.depot import plain
 
     entries = Bin(settings.load().storage).list()
@@ -150,7 +150,7 @@ def show_bin(as_json: bool) -> None:
 def empty(ids: tuple[str, ...], yes: bool, dry_run: bool, as_json: bool) -> None:
     from reverie import settings
     from reverie.errors import BadInput
-    from reverie.host.bin import Bin
+    from reverie.host.depot.bin import Bin
 
     bin = Bin(settings.load().storage)
     entries = [bin.get(id) for id in ids] or bin.list()
@@ -244,7 +244,7 @@ def _json(value: Any) -> None:
 
 
 def _size(number: int) -> str:
-    from reverie.host.planning import size_text
+    from reverie.host.downloads.planning import size_text
 
     return size_text(number)
 

@@ -71,7 +71,8 @@ def _row(ui, here) -> dict[str, Any]:
 
 def show(webui: str, as_json: bool) -> None:
     from reverie import settings
-    from reverie.host import extensions, webuis
+    from reverie.host import webuis
+    from reverie.host.webuis import extensions
 
     here = settings.load()
     ui = webuis.find(webui, here)
@@ -96,7 +97,8 @@ def show(webui: str, as_json: bool) -> None:
 def install(webui: str, way: str, extension: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """The WebUI, its environment and extensions; then our models in its folders."""
     from reverie import settings
-    from reverie.host import packages, views, webuis
+    from reverie.host import webuis
+    from reverie.host.webuis import packages, views
     from reverie.host.depot import Depot
 
     here = settings.load()
@@ -148,7 +150,8 @@ class Progress:
 
 def uninstall(webui: str, as_json: bool) -> None:
     from reverie import settings
-    from reverie.host import packages, webuis
+    from reverie.host import webuis
+    from reverie.host.webuis import packages
 
     here = settings.load()
     ui = webuis.find(webui, here)
@@ -165,7 +168,8 @@ def uninstall(webui: str, as_json: bool) -> None:
 def link(webui: tuple[str, ...], as_json: bool) -> None:
     """Our models in the folders of these WebUIs, or of all that are installed."""
     from reverie import settings
-    from reverie.host import views, webuis
+    from reverie.host import webuis
+    from reverie.host.webuis import views
     from reverie.host.depot import Depot
 
     here = settings.load()
@@ -196,7 +200,8 @@ def _tell_views(report) -> None:
 
 def update(webui: str, as_json: bool) -> None:
     from reverie import settings
-    from reverie.host import packages, webuis
+    from reverie.host import webuis
+    from reverie.host.webuis import packages
 
     here = settings.load()
     ui = webuis.find(webui, here)

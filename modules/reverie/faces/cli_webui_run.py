@@ -27,7 +27,8 @@ def start(webui: str, port: int | None, detach: bool, tunnel: bool, options: tup
     """In the foreground until it ends or Ctrl-C ends it; detached until `reverie webui stop`."""
     from reverie import settings
     from reverie.errors import BadInput
-    from reverie.host import choices, launch, launch_options
+    from reverie.host import choices, launch
+    from reverie.host.choices import launch_options
 
     if detach and tunnel:
         raise BadInput("A tunnel is kept open by this command, so it cannot be detached.", "Leave --detach out, and leave this terminal open.")
@@ -48,7 +49,8 @@ def start(webui: str, port: int | None, detach: bool, tunnel: bool, options: tup
 
 def _stay(ui, record, here, tunnel_choices, hear, say) -> None:
     """Until it ends, or this is interrupted; whoever only found it running may leave without ending it."""
-    from reverie.host import launch, processes
+    from reverie.host import launch
+    from reverie.host.launch import processes
 
     opened = None
     ours = processes.started_here(record)
@@ -81,7 +83,7 @@ def _tell_way(tunnel) -> None:
 
 def stop(webui: str, every: bool, as_json: bool) -> None:
     from reverie import settings
-    from reverie.host import processes
+    from reverie.host.launch import processes
 
     here = settings.load()
     records = _running(here)
@@ -120,7 +122,7 @@ def _follow(record, hear) -> None:
     """What it says from now on, until it ends."""
     from pathlib import Path
 
-    from reverie.host.logs import Follower
+    from reverie.host.launch.logs import Follower
 
     follower = Follower(Path(record.log))
     follower.lines()
@@ -133,7 +135,7 @@ def _follow(record, hear) -> None:
 
 
 def _running(here) -> list:
-    from reverie.host import processes
+    from reverie.host.launch import processes
 
     return [record for record in processes.running(here) if record.about.get("ui")]
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from reverie.host.planning import Plan, size_text
+from reverie.host.downloads.planning import Plan, size_text
 
 LINE_EVERY_S, LINE_EVERY_PART = 5.0, 0.1
 WORDS = {"waiting": "waits", "fetching": "", "checking": "is checked", "done": "done", "failed": "failed"}

@@ -9,9 +9,9 @@ from typing import Any, Callable
 from reverie import settings as settings_module
 from reverie.errors import ReverieError
 from reverie.faces.widgets import look
-from reverie.host import care
-from reverie.host.bin import Bin
-from reverie.host.planning import size_text
+from reverie.host.depot import care
+from reverie.host.depot.bin import Bin
+from reverie.host.downloads.planning import size_text
 
 log = logging.getLogger("reverie.faces")
 SHOWN = 60  # rows of a list: each is two widgets, and the largest come first
@@ -132,7 +132,7 @@ class CareTab:
         return " ".join([f"{'Dry run: ' * dry}{files} done, {size_text(max(freed, 0))} {what}.", *(["Left as it is: " + "; ".join(left[:5]) + "."] if left else [])])
 
     def _undo(self) -> str:
-        from reverie.host import upkeep
+        from reverie.host.depot import upkeep
         from reverie.host.depot import Depot
 
         with Depot(self.settings.storage) as depot:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Sequence
 from reverie.errors import Cancelled, ReverieError
 from reverie.faces.tally import Tally, of_file
 from reverie.faces.widgets import chime, look
-from reverie.host import plan_tables
+from reverie.host.downloads import tables as plan_tables
 
 MOST_BARS = 12  # beside the one for all: more would push the cell's end off the page
 DRAW_EVERY_S = 0.3

@@ -12,7 +12,8 @@ from typing import Any, Callable
 
 from reverie.errors import Cancelled, ReverieError
 from reverie.faces.widgets import look
-from reverie.host import launch, launch_options
+from reverie.host import launch
+from reverie.host.choices import launch_options
 from reverie.host.choices import Choices
 from reverie.host.webuis import WebUI
 from reverie.settings import Settings

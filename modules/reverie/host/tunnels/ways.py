@@ -16,7 +16,7 @@ from string import Template
 from typing import Any, Callable
 
 from reverie.errors import ReverieError, TunnelFailed
-from reverie.host import processes
+from reverie.host.launch import processes
 from reverie.host.platform import Platform
 from reverie.host.tunnels import reach, tools
 from reverie.settings import Settings

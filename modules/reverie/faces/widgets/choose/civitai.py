@@ -150,7 +150,7 @@ class CivitaiTab:
             self._pool.submit(self._picture, card, number)
 
     def _picture(self, card: Card, number: int) -> None:
-        from reverie.host import previews
+        from reverie.host.choices import previews
 
         url = card.preview
         try:

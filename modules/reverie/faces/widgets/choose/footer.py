@@ -5,7 +5,7 @@ from __future__ import annotations
 from reverie.faces.widgets import look
 from reverie.faces.widgets.choose.pieces import html, size_text
 from reverie.faces.widgets.choose.state import State
-from reverie.host.offers import Total
+from reverie.host.choices.offers import Total
 
 
 class Footer:

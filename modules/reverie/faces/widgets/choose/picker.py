@@ -7,8 +7,8 @@ from typing import Any
 from reverie.faces.widgets import look
 from reverie.faces.widgets.choose.pieces import classed, hint, html, named, page, size_text
 from reverie.faces.widgets.choose.state import State
-from reverie.host import offers as offers_module
-from reverie.host.offers import BASES, Offer
+from reverie.host.choices import offers as offers_module
+from reverie.host.choices.offers import BASES, Offer
 
 SORTS = ("Best known first", "Smallest first", "Largest first", "By name")
 _SORTED = {

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from reverie.errors import ReverieError
 from reverie.host import choices as choices_module
-from reverie.host import offers as offers_module
+from reverie.host.choices import offers as offers_module
 from reverie.host import storage
 from reverie.host.choices import Choices
 

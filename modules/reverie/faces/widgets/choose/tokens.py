@@ -10,7 +10,8 @@ from reverie.errors import ReverieError
 from reverie.faces.widgets import look
 from reverie.faces.widgets.choose.pieces import classed, hint, html, page
 from reverie.faces.widgets.choose.state import State
-from reverie.host import secrets, token_check
+from reverie.host import secrets
+from reverie.host.choices import token_check
 
 
 class TokenRow:

@@ -126,7 +126,7 @@ def webuis(state: State) -> list:
 
 def extensions(state: State, webui: str) -> list:
     """The extensions that this WebUI can have, each with id, title, note and whether it is suggested."""
-    from reverie.host import extensions as rows
+    from reverie.host.webuis import extensions as rows
 
     ui = next((ui for ui in webuis(state) if webui and ui.id == webui), None)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from reverie.host.planning import Plan, Row, size_text
+from reverie.host.downloads.planning import Plan, Row, size_text
 
 WORDS = {"fetch": "fetch", "resume": "carry on", "link": "link", "skip": "here", "refused": "refused"}
 HEAD = ("", "kind", "file", "size", "")

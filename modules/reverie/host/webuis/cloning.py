@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 from reverie.errors import BadInput, FetchFailed, HostFailed, NotFound
-from reverie.host import archives, commands
+from reverie.host.webuis import archives, commands
 
 CLONE_S, STALL_S, ASK_S = 3600, 180, 60
 _SAFE = [

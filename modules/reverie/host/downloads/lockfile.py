@@ -21,8 +21,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from reverie import __version__
 from reverie.errors import BadInput, ReverieError
 from reverie.host import choices as choosing
-from reverie.host import downloads, launch_options, links, planning, provision, survey
-from reverie.host.planning import Found, Plan
+from reverie.host import downloads, links
+from reverie.host.choices import launch_options
+from reverie.host.downloads import planning, provision, survey
+from reverie.host.downloads.planning import Found, Plan
 from reverie.host.resources import FOLDERS, Link, Resource
 from reverie.settings import Settings
 
@@ -128,7 +130,8 @@ def _models(settings: Settings) -> list[LockedModel]:
 
 
 def _code(id: str, settings: Settings, notes: list[str]) -> tuple[LockedCode | None, tuple[LockedCode, ...]]:
-    from reverie.host import extensions, webuis
+    from reverie.host import webuis
+    from reverie.host.webuis import extensions
 
     ui = webuis.find(id, settings)
     receipt = webuis.receipt(ui, settings)
@@ -249,7 +252,8 @@ def _lies_there(model: LockedModel, depot, settings: Settings) -> bool:
 
 
 def _install(setup: SetUp, settings: Settings, outcome: downloads.Outcome, on_line, cancelled) -> None:
-    from reverie.host import extensions, webuis
+    from reverie.host import webuis
+    from reverie.host.webuis import extensions
 
     lock = setup.webui
     ui = _pinned(webuis.find(lock.id, settings), lock)

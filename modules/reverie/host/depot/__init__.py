@@ -23,9 +23,9 @@ from typing import Any, Callable, Iterator, Mapping
 
 from reverie import media
 from reverie.errors import BadInput, NotFound, StoreFailed
-from reverie.host import digests, linking, retelling, sidecars as sidecars_of
-from reverie.host.depot_words import BESIDE, HEX, KEPT, MODEL_ENDS, NO_MODELS, Change, Kept, LinkRow, Report, kind_of, plain
-from reverie.host.manifest import Manifest
+from reverie.host.depot import digests, linking, retelling, sidecars as sidecars_of
+from reverie.host.depot.words import BESIDE, HEX, KEPT, MODEL_ENDS, NO_MODELS, Change, Kept, LinkRow, Report, kind_of, plain
+from reverie.host.depot.manifest import Manifest
 
 __all__ = ["BESIDE", "KEPT", "MODEL_ENDS", "NO_MODELS", "Change", "Depot", "Kept", "LinkRow", "Report", "kind_of", "plain"]
 
@@ -97,7 +97,7 @@ class Depot:
         """The blob's place, free. What somebody wrote there through a link goes into the bin: it is no longer what the name says."""
         blob = self.blob(sha256)
         if os.path.lexists(blob):
-            from reverie.host.bin import Bin
+            from reverie.host.depot.bin import Bin
 
             Bin(self.storage).put([blob], "its bytes were no longer those of its name when the right ones came")
         return blob
@@ -182,7 +182,7 @@ class Depot:
         if at.exists() and os.path.samefile(at, blob):
             return "there"
         if linking.is_regular(stat) and stat.st_size == blob.stat().st_size and self.hash_of(at) == blob.name:
-            from reverie.host.bin import new_id
+            from reverie.host.depot.bin import new_id
 
             if digests.is_open_for_writing(at) or (now := linking.lstat(at)) is None or digests.stamp(now) != digests.stamp(stat):
                 return "there"  # the same bytes, but somebody is at it
@@ -281,31 +281,31 @@ class Depot:
 
     def adopt(self, folder: Path, kind: str, view: str, **how: Any) -> Report:
         """Take the models of a folder into the depot and leave links in their places: see `dedup.adopt`."""
-        from reverie.host import dedup
+        from reverie.host.depot import dedup
 
         return dedup.adopt(self, Path(folder), kind, view, **how)
 
     def dedup(self, folders: list, **how: Any) -> Report:
         """Store what is the same in these folders, and in the depot, once: see `dedup.dedup`."""
-        from reverie.host import dedup
+        from reverie.host.depot import dedup
 
         return dedup.dedup(self, folders, **how)
 
     def undo(self, run: str = "", **how: Any) -> Report:
         """Turn the links of a dedup (the last one by default) back into files: see `upkeep.undo`."""
-        from reverie.host import upkeep
+        from reverie.host.depot import upkeep
 
         return upkeep.undo(self, run, **how)
 
     def gc(self, dry_run: bool = False, **how: Any) -> Report:
         """Put what nothing reaches into the bin: see `upkeep.gc`."""
-        from reverie.host import upkeep
+        from reverie.host.depot import upkeep
 
         return upkeep.gc(self, dry_run, **how)
 
     def verify(self, **how: Any) -> list:
         """What is not as it should be: see `upkeep.verify`."""
-        from reverie.host import upkeep
+        from reverie.host.depot import upkeep
 
         return upkeep.verify(self, **how)
 

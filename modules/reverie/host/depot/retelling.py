@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any, Iterator
 
-from reverie.host import linking
-from reverie.host.depot_words import HEX, KEPT, kind_of
+from reverie.host.depot import linking
+from reverie.host.depot.words import HEX, KEPT, kind_of
 
 
 def tell_again(depot) -> None:

@@ -15,8 +15,8 @@ from typing import Iterator
 
 from reverie import media
 from reverie.errors import BadInput
-from reverie.host import linking
-from reverie.host.depot_words import BESIDE, MODEL_ENDS
+from reverie.host.depot import linking
+from reverie.host.depot.words import BESIDE, MODEL_ENDS
 
 MOST_BYTES = 64 << 20
 _STEM = "model"

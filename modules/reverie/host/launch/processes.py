@@ -225,7 +225,7 @@ def _keeper() -> subprocess.Popen:
     env = {name: value for name, value in os.environ.items() if not SECRET.search(name) and name != MARK}
     env["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
-    command = [sys.executable, "-m", "reverie.host.keeper"]
+    command = [sys.executable, "-m", "reverie.host.launch.keeper"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, **apart)
 
 

@@ -19,7 +19,8 @@ from typing import Any, Callable, Iterator, Sequence
 
 from reverie import media
 from reverie.errors import BadInput, Busy, Cancelled, DiskFull, FetchFailed, HostFailed
-from reverie.host import archives, bring_package, cloning, requirements, storage, tree, venvs, webuis
+from reverie.host import storage, webuis
+from reverie.host.webuis import archives, bring_package, cloning, requirements, tree, venvs
 from reverie.host.webuis import WebUI
 from reverie.settings import Settings
 
@@ -75,8 +76,8 @@ def install(
     them; one that fails is told in what is returned ("failed": id → sentence) and does not stop the rest. HostFailed, FetchFailed, DiskFull (before anything is written),
     BadInput (a broken archive), Busy, Cancelled.
     """
-    from reverie.host import extensions as extending
-    from reverie.host import views
+    from reverie.host.webuis import extensions as extending
+    from reverie.host.webuis import views
 
     tell = on_progress or (lambda step: None)
     way = _way(ui, way)

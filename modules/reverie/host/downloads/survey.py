@@ -12,7 +12,7 @@ from typing import Any, Callable, Sequence
 from reverie import checkpoints, models
 from reverie import settings as settings_module
 from reverie.errors import ReverieError
-from reverie.host.planning import Found, Here, Place
+from reverie.host.downloads.planning import Found, Here, Place
 from reverie.host.resources import FOLDERS, Link, Resource
 from reverie.settings import Settings
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
-from reverie.host import linking, storage, upkeep
-from reverie.host.bin import Bin, Entry, size_of
-from reverie.host.dedup import Place, likely
+from reverie.host import storage
+from reverie.host.depot import linking, upkeep
+from reverie.host.depot.bin import Bin, Entry, size_of
+from reverie.host.depot.dedup import Place, likely
 from reverie.host.depot import BESIDE, KEPT, MODEL_ENDS, Depot, Report
-from reverie.host.retelling import symlinks_below
+from reverie.host.depot.retelling import symlinks_below
 from reverie.host.resources import FOLDERS
 from reverie.settings import Settings
 

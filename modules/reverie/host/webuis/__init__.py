@@ -13,7 +13,7 @@ from string import Template
 from typing import Any
 
 from reverie.errors import BadInput, NotFound
-from reverie.host.webui_row import WebUI, validate
+from reverie.host.webuis.row import WebUI, validate
 from reverie.settings import Settings, config, load
 
 OWN = "webuis.yaml"

@@ -257,7 +257,7 @@ def _lead_outputs(ui: WebUI, settings: Settings, report: Report) -> None:
         if any(not path.is_dir() and path.stat().st_size for path in at.rglob("*")) or not at.is_dir():
             report.notes.append(f"{at} has files in it, so it stays its own folder.")
             return
-        from reverie.host import archives
+        from reverie.host.webuis import archives
 
         archives.remove(at)
     try:

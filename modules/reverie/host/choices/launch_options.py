@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from reverie.errors import BadInput
-from reverie.host.inside import is_inside
+from reverie.host.choices.inside import is_inside
 
 MAX_LENGTH, MAX_WORDS = 2000, 60
 

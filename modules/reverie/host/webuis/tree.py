@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Iterator
 
 from reverie import media
-from reverie.host import archives, webuis
+from reverie.host import webuis
+from reverie.host.webuis import archives
 from reverie.host.webuis import WebUI
 from reverie.settings import Settings
 
@@ -69,8 +70,8 @@ def _move(path: Path, target: Path) -> None:
 
 def take_away(ui: WebUI, settings: Settings, more: list[Path]) -> Removed:
     """What is ours in the WebUI's folder, and `more`, goes into the bin in one entry."""
-    from reverie.host import views
-    from reverie.host.bin import Bin
+    from reverie.host.webuis import views
+    from reverie.host.depot.bin import Bin
 
     home = webuis.home(ui, settings)
     views.withdraw_all(ui, settings)
@@ -92,7 +93,7 @@ def _installed(home: Path) -> dict[str, tuple[int, int]]:
 def _ours(home: Path, folder: Path, installed: dict[str, Any], above: set[str], kept: list[str]) -> list[Path] | None:
     """What is ours below `folder`, as few paths as possible; None: all of it. What is not goes into `kept`. `above` are the
     folders of what was installed: git's own in one of them, and what Python compiled there, is ours though it changed."""
-    from reverie.host.extensions import RECEIPT
+    from reverie.host.webuis.extensions import RECEIPT
 
     if folder != home and (folder / RECEIPT).is_file() and (folder.parent / RECEIPT).parent.parent == home:
         return None  # an extension that we installed

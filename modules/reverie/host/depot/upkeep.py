@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 from reverie.errors import NotFound, ReverieError
-from reverie.host import digests, linking
-from reverie.host.bin import Bin, size_of
+from reverie.host.depot import digests, linking
+from reverie.host.depot.bin import Bin, size_of
 from reverie.host.depot import BESIDE, KEPT, Change, Depot, Report
-from reverie.host.retelling import symlinks_below
+from reverie.host.depot.retelling import symlinks_below
 
 GRACE_S = 24 * 3600  # a download becomes a blob first and gets its links later
 PARTIAL_DAYS = 7

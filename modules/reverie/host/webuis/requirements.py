@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable
 
 from reverie.errors import HostFailed
-from reverie.host import commands, venvs
+from reverie.host.webuis import commands, venvs
 from reverie.settings import ROOT
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"

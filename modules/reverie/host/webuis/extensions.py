@@ -13,7 +13,8 @@ from typing import Any, Callable, Sequence
 
 from reverie import media
 from reverie.errors import BadInput, Cancelled, HostFailed, Interrupted, NotFound, ReverieError
-from reverie.host import archives, bring_package, cloning, requirements, webuis
+from reverie.host import webuis
+from reverie.host.webuis import archives, bring_package, cloning, requirements
 from reverie.host.webuis import WebUI
 from reverie.settings import Settings, config
 
@@ -174,7 +175,7 @@ def _install(row: Extension, ui: WebUI, settings: Settings, tell, cancelled) -> 
 
 def _bring(row: Extension, ui: WebUI, settings: Settings, folder: Path, tell, cancelled) -> dict[str, Any]:
     """Its files are made ready outside of the WebUI's folder, which loads whatever lies in there."""
-    from reverie.host.packages import Step
+    from reverie.host.webuis.packages import Step
 
     ready = webuis.home(ui, settings).with_name(f".{ui.id}.{row.id}.extension")
     archives.remove(ready)
@@ -198,8 +199,8 @@ def _bring(row: Extension, ui: WebUI, settings: Settings, folder: Path, tell, ca
 
 def _install_requirements(row: Extension, ui: WebUI, settings: Settings, folder: Path, tell, cancelled) -> None:
     """ComfyUI's nodes have nobody else to do it; the A1111 family's launch.py runs an extension's own install.py."""
-    from reverie.host import tree
-    from reverie.host.packages import Step
+    from reverie.host.webuis import tree
+    from reverie.host.webuis.packages import Step
 
     wanted = list(row.requires)
     file = folder / row.requirements

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from reverie import media
 from reverie import settings as settings_module
 from reverie.errors import BadInput
-from reverie.host import inside, launch_options, pasted
+from reverie.host.choices import inside, launch_options, pasted
 from reverie.host.resources import FOLDERS, Link
 
 FORMAT = 2  # 1 was settings.json: engine and model alone

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Callable, Iterable
 
 from reverie.errors import NotFound, ReverieError
-from reverie.host import digests, linking
-from reverie.host.bin import new_id
+from reverie.host.depot import digests, linking
+from reverie.host.depot.bin import new_id
 from reverie.host.depot import MODEL_ENDS, NO_MODELS, Change, Depot, Report, kind_of
 
 MIN_BYTES = 64 << 10

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Sequence
 
 from reverie.errors import Busy, Cancelled, FetchFailed, Interrupted, ReverieError
-from reverie.host import arrivals, planning, survey
-from reverie.host.planning import Plan, Row
+from reverie.host.downloads import arrivals, planning, survey
+from reverie.host.downloads.planning import Plan, Row
 from reverie.host.resources import FOLDERS, Link, Resource
 from reverie.settings import Settings
 
@@ -90,7 +90,8 @@ def carry_out(
 
 def show_in(webui: str, settings: Settings) -> list[str]:
     """A WebUI that is installed sees every model that is here in its own folders; notes on what it does not see."""
-    from reverie.host import views, webuis
+    from reverie.host import webuis
+    from reverie.host.webuis import views
     from reverie.host.depot import Depot
 
     ui = webuis.find(webui, settings)
@@ -149,7 +150,8 @@ class _House:
 
     def _copied(self, row: Row, place: Path, tell, cancelled):
         """A file of this machine, staged; or the error."""
-        from reverie.host import local_files, sources
+        from reverie.host import sources
+        from reverie.host.downloads import local_files
 
         try:
             return local_files.copy(sources.open_address(row.resource), row.resource.key, row.resource.name, place, tell, cancelled)

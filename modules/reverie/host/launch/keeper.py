@@ -1,4 +1,4 @@
-"""`python -m reverie.host.keeper`: keeps one program. Its order comes as one line of JSON on standard input, its answer is one line
+"""`python -m reverie.host.launch.keeper`: keeps one program. Its order comes as one line of JSON on standard input, its answer is one line
 on standard output: {"ok": true}, {"busy": process number} or {"error": sentence}.
 
 The end of standard input is the end of the one who ordered it, however that came about: then the program and all of its
@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from reverie.errors import ReverieError
-from reverie.host import logs, processes
-from reverie.host.processes import Running
+from reverie.host.launch import logs, processes
+from reverie.host.launch.processes import Running
 
 GRACE_S = 10  # for a program whose parent is gone
 LOCK_S = 5  # the keeper of an earlier start may just be leaving

@@ -19,10 +19,12 @@ from typing import Any, Callable, Iterable
 
 from reverie import models
 from reverie.errors import Cancelled, HostFailed, ReverieError
-from reverie.host import launch_options, logs, processes, webuis
-from reverie.host.logs import tail
-from reverie.host.processes import Running
-from reverie.host.reasons import by_code, how, last_words, reason_in
+from reverie.host import webuis
+from reverie.host.choices import launch_options
+from reverie.host.launch import logs, processes
+from reverie.host.launch.logs import tail
+from reverie.host.launch.processes import Running
+from reverie.host.launch.reasons import by_code, how, last_words, reason_in
 from reverie.host.webuis import WebUI
 from reverie.settings import Settings
 
@@ -147,7 +149,7 @@ def _start(ui: WebUI, settings: Settings, say, wanted: int, words: list[str], en
 
 def _lead_to_models(ui: WebUI, settings: Settings, say) -> None:
     """Every model that is kept here goes where this WebUI looks for it; one that cannot is said, and no reason not to start."""
-    from reverie.host import views
+    from reverie.host.webuis import views
     from reverie.host.depot import Depot
 
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from reverie.errors import BadInput, FetchFailed, ReverieError
-from reverie.host import archives
+from reverie.host.webuis import archives
 from reverie.settings import Settings
 
 
@@ -51,7 +51,7 @@ def local(source: str) -> Path:
 
 def _fetch(url: str, sha256: str, title: str, settings: Settings, tell, cancelled) -> tuple[Path, str]:
     from reverie.host import fetch, sources
-    from reverie.host.packages import Step
+    from reverie.host.webuis.packages import Step
     from reverie.host.resources import Resource
 
     name = unquote(urlsplit(url).path).rpartition("/")[2] or "package"
@@ -70,7 +70,7 @@ def _source(url: str) -> str:
 
 
 def _sum(path: Path, title: str, tell) -> str:
-    from reverie.host.packages import Step
+    from reverie.host.webuis.packages import Step
 
     digest, done, size = hashlib.sha256(), 0, path.stat().st_size
     try:

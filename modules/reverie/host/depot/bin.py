@@ -19,7 +19,7 @@ from typing import Callable
 
 from reverie import media
 from reverie.errors import BadInput, NotFound, StoreFailed
-from reverie.host import linking
+from reverie.host.depot import linking
 
 RECORD = "record.json"
 STALE_S = 3600

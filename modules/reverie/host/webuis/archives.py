@@ -18,7 +18,7 @@ from typing import BinaryIO, Callable
 
 from reverie.errors import BadInput, DiskFull, StoreFailed
 from reverie.host import storage
-from reverie.host.archive_writer import CHUNK, Limits, Unpacked, Writer, folds, gigabytes
+from reverie.host.webuis.archive_writer import CHUNK, Limits, Unpacked, Writer, folds, gigabytes
 
 _KINDS = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x04\x22\x4d\x18": "lz4"}
 _FOREIGN = {b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar"}

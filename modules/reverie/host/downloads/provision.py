@@ -15,7 +15,7 @@ from reverie.errors import Cancelled, Interrupted, ReverieError
 from reverie.host import choices as choosing
 from reverie.host import downloads
 from reverie.host.downloads import Outcome
-from reverie.host.planning import Plan
+from reverie.host.downloads.planning import Plan
 from reverie.settings import Settings
 
 LINE_EVERY_S = 2.0  # pip and git say more than anybody reads
@@ -34,7 +34,8 @@ def installation(choices: choosing.Choices, settings: Settings) -> list[str]:
     """What installing the chosen WebUI would do, a line each; why it cannot be, where that is so."""
     if not choices.webui:
         return []
-    from reverie.host import packages, webuis
+    from reverie.host import webuis
+    from reverie.host.webuis import packages
 
     try:
         ui = webuis.find(choices.webui, settings)
@@ -74,7 +75,7 @@ def guarded(outcome: Outcome, step: Callable[[], Any]) -> None:
 
 def install(ui, extensions: tuple, settings: Settings, outcome: Outcome, on_line: Callable[[str], None], cancelled, **how: Any) -> dict[str, Any]:
     """The WebUI with these extensions, and all models in its folders; the receipt of what was installed."""
-    from reverie.host import packages
+    from reverie.host.webuis import packages
 
     receipt = packages.install(ui, settings, _Steps(ui.title, on_line), cancelled, extensions=tuple(extensions), **how)
     if extensions:  # else the receipt tells of an earlier run
