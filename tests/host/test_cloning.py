@@ -102,7 +102,7 @@ def test_what_a_program_started_ends_with_it(tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system must tell a program of its parent's end")
 def test_a_killed_run_leaves_no_program_at_work():
     mark = f"reverie-orphan-{os.getpid()}"
-    script = f"import sys; from reverie.host import commands; commands.run([sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(600)', '{mark}'], within_s=600, on_line=lambda line: print('up', flush=True))"
+    script = f"import sys; from reverie.host.webuis import commands; commands.run([sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(600)', '{mark}'], within_s=600, on_line=lambda line: print('up', flush=True))"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().strip() == "up"
     process.kill()
