@@ -21,10 +21,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Callable, Iterable
 
+import reverie
 from reverie.errors import BadInput, Busy, HostFailed
 from reverie.settings import Settings
 
 MARK = "REVERIE_KEPT"  # in the environment of everything that a keeper started: which start it belongs to
+PACKAGES = str(Path(reverie.__file__).resolve().parents[1])  # where a Python finds this package
 START_S = 60  # for the keeper to say that the program runs
 KILL_S = 10  # from SIGKILL to the end
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL|AUTHKEY", re.IGNORECASE)
@@ -223,7 +225,7 @@ def start(
 def _keeper() -> subprocess.Popen:
     """A keeper, in a session of its own: Ctrl-C and a closed terminal do not reach it."""
     env = {name: value for name, value in os.environ.items() if not SECRET.search(name) and name != MARK}
-    env["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    env["PYTHONPATH"] = PACKAGES
     apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
     command = [sys.executable, "-m", "reverie.host.launch.keeper"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, **apart)

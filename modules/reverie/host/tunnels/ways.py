@@ -206,8 +206,7 @@ def _start(name: str, command: list[str], binary: str, secret: str, way: Way) ->
     run = way.settings.storage / "run"
     filled = {"BINARY": binary, "PYTHON": sys.executable, "PORT": str(way.gate.port), "RUN": str(run)}
     arguments = [Template(str(part)).safe_substitute(filled) for part in command]
-    package = str(Path(__file__).resolve().parents[3])
-    extra = {"PYTHONPATH": package} | ({way.row["token_env"]: secret} if secret else {})
+    extra = {"PYTHONPATH": processes.PACKAGES} | ({way.row["token_env"]: secret} if secret else {})
     log = way.settings.storage / "logs" / f"{name}.log"
     run.mkdir(parents=True, exist_ok=True)
     try:
