@@ -26,7 +26,7 @@ def page(chromium, tmp_path_factory):
         page.goto(address("Reverie.ipynb"))
         for number in (0, CREATE):
             lab.run_cell(page, number)
-        page.locator(".rv-page:visible").wait_for()
+        page.locator(".rv-draw:visible").wait_for()
         page.folder = folder
         yield page
         if os.environ.get("REVERIE_SHOTS"):
