@@ -9,6 +9,8 @@ import pytest
 from fetching import *  # noqa: F403
 
 from reverie.host.fetch import resumable
+from reverie.host.fetch.pieces import BLOCK
+from reverie.host.fetch.staging import Identity, Staging
 
 DATA = noise(24_000_000, seed=4)  # noqa: F405
 TMPFS = ["unshare", "-rm", "sh", "-c", 'mkdir -p "$0" && mount -t tmpfs -o size=60m tmpfs "$0" && exec "$@"']
@@ -28,6 +30,17 @@ def kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
+# As weights may have them: long runs of zeros, and blocks that end with one.
+HOLLOW = b"".join((noise(50_000, seed=n) if n % 3 else bytes(30_000)) + bytes(n % 7) for n in range(500))
+
+
+def wrongly_claimed(folder, data: bytes) -> list[int]:
+    """Blocks that a next run would not fetch, though they are not those bytes."""
+    pieces, there = Staging(folder, "k").resume(Identity(len(data), '"a"')), (folder / "k.part").read_bytes()
+    begins = [index * BLOCK for index, claimed in enumerate(pieces.blocks) if claimed]
+    return [at for at in begins if there[at : at + BLOCK] != data[at : at + BLOCK]]
+
+
 @both_ways
 @pytest.mark.parametrize("known", [True, False])
 def test_after_kills_at_random_moments_the_file_is_right(server, tmp_path, way, known):
@@ -37,10 +50,27 @@ def test_after_kills_at_random_moments_the_file_is_right(server, tmp_path, way, 
         until = served.sent + random.Random(seed).randint(1_000_000, 9_000_000)
         wait_for(lambda: served.sent >= until)
         kill(process)
+        assert not wrongly_claimed(tmp_path, DATA) and served.sent - resumable(tmp_path, "k") < 0.2 * served.sent
     served.rate = 0
     out, _ = child(server.url("model.safetensors"), tmp_path, way, DATA if known else b"").communicate(timeout=120)
     assert (tmp_path / "k.whole").read_bytes() == DATA and left_of(tmp_path) == ["k.whole"], out
     assert served.sent < 2 * len(DATA)
+
+
+@both_ways
+def test_no_kill_makes_a_wrong_byte_count_as_there(server, tmp_path, way):
+    """Each after another: what one leaves half written lies under what the next one writes; the ways take turns."""
+    served = server.add("model.safetensors", HOLLOW, rate=300_000, etag='"a"')
+    ways = [way, way, "aiohttp" if way == "aria2" else way]
+    for seed, by in enumerate(ways):
+        process = child(server.url("model.safetensors"), tmp_path, by)
+        until = served.sent + random.Random(seed).randint(100_000, 4_000_000)
+        wait_for(lambda: served.sent >= until)
+        kill(process)
+        assert not wrongly_claimed(tmp_path, HOLLOW)
+    served.rate = 0
+    child(server.url("model.safetensors"), tmp_path, way).communicate(timeout=120)
+    assert (tmp_path / "k.whole").read_bytes() == HOLLOW
 
 
 @needs_aria2

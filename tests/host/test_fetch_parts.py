@@ -1,5 +1,6 @@
 """The record of what is there is aria2's own control file, and what the first bytes of a file give away."""
 
+import json
 from pathlib import Path
 
 from hypothesis import given
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from reverie.host.fetch import checks
 from reverie.host.fetch.pieces import BLOCK, PIECE, Pieces
+from reverie.host.fetch.staging import Identity, Staging
 
 
 @given(st.integers(1, 5 * PIECE), st.lists(st.tuples(st.integers(0, 320), st.integers(0, 320)), max_size=6))
@@ -40,6 +42,41 @@ def test_a_block_counts_only_when_it_is_whole():
     assert pieces.done_bytes == BLOCK + 10 and pieces.missing() == [(BLOCK, 3 * BLOCK)]
     pieces.cut_at(3 * BLOCK + 9)
     assert pieces.done_bytes == BLOCK
+
+
+@given(st.lists(st.integers(-1, 5 * BLOCK), max_size=30), st.binary(min_size=1, max_size=3))
+def test_what_a_kill_left_unrecorded_counts_only_where_it_is_whole(tmp_path_factory, reached, pattern):
+    """Several writers, each at a place of its own, got this far; some blocks end with zeros, as weights may."""
+    size = 60 * BLOCK + 77
+    data = (pattern * (size // len(pattern) + 1))[:size]
+    path = tmp_path_factory.getbasetemp() / "k.part"
+    there = bytearray(-(-size // BLOCK))
+    with open(path, "wb") as file:
+        for writer, count in enumerate(reached):
+            first = writer * 2 * BLOCK
+            end = min(first + min(count, 2 * BLOCK), size)
+            if end > first:
+                file.seek(first)
+                file.write(data[first:end])
+                there[first // BLOCK : end // BLOCK] = b"\x01" * (end // BLOCK - first // BLOCK)
+    pieces = Pieces(size)
+    pieces.mark_written(path)
+    for index, (claimed, whole) in enumerate(zip(pieces.blocks, there)):
+        assert claimed == (whole and data[min((index + 1) * BLOCK, size) - 1] != 0)
+
+
+def test_after_a_new_start_of_the_machine_only_the_record_counts(tmp_path: Path):
+    identity = Identity(4 * PIECE, '"a"')
+    for boot, there in ((None, PIECE), ("another", 0)):
+        staging = Staging(tmp_path, "k")
+        staging.resume(identity)
+        staging.part.write_bytes(b"x" * PIECE)
+        if boot:
+            staging.clear()
+            staging.resume(identity)
+            staging.about.write_text(json.dumps({**json.loads(staging.about.read_text()), "boot": boot}))
+            staging.part.write_bytes(b"x" * PIECE)
+        assert Staging(tmp_path, "k").resume(identity).done_bytes == staging.bytes_there() == there
 
 
 def test_real_heads_of_models_are_no_error_pages():

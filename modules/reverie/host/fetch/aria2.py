@@ -35,6 +35,7 @@ FLAGS = {
     "allow-overwrite": "true",
     "file-allocation": "none",
     "auto-save-interval": 1,
+    "disk-cache": 0,  # so that what a kill leaves lies in the file (see Pieces.mark_written)
     "max-tries": 5,
     "retry-wait": 1,
     "piece-length": "1M",

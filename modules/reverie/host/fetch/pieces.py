@@ -3,6 +3,8 @@ whoever wrote it: so either way of fetching carries on where the other one stopp
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from pathlib import Path
 
@@ -36,6 +38,20 @@ class Pieces:
         """The file is only `length` bytes long: whatever lies behind that is not there."""
         first = len(self.blocks) if length >= self.size else length // BLOCK
         self.blocks[first:] = bytes(len(self.blocks) - first)
+
+    def mark_written(self, part: Path) -> None:
+        """Blocks that lie in `part` though no record tells of them, as a kill leaves them. Sure for a file that was empty at first
+        and whose blocks were each written from their beginning on: a last byte that is not zero was written, and so were all
+        before it. A block that really ends with a zero is fetched again."""
+        with open(part, "rb", buffering=0) as file:
+            for start, end in self.missing():
+                while 0 <= (start := _next_data(file.fileno(), start)) < end:
+                    start = start // BLOCK * BLOCK
+                    last = min(start + BLOCK, self.size) - 1
+                    file.seek(last)
+                    if file.read(1).strip(b"\0"):
+                        self.blocks[start // BLOCK] = 1
+                    start += BLOCK
 
     def missing(self) -> list[tuple[int, int]]:
         """(start, end) in bytes of each gap, in order."""
@@ -93,6 +109,16 @@ class Pieces:
             pieces.blocks[first:last] = bytes(_unpacked(data[at : at + bits], last - first))
             at += bits
         return pieces
+
+
+def _next_data(fd: int, start: int) -> int:
+    """Where the file's next bytes that are no hole lie, from `start` on; -1 behind the last. `start` where holes cannot be told."""
+    if not hasattr(os, "SEEK_DATA"):
+        return start
+    try:
+        return os.lseek(fd, start, os.SEEK_DATA)
+    except OSError as error:
+        return -1 if error.errno == errno.ENXIO else start
 
 
 def _packed(flags: bytes | bytearray) -> bytes:

@@ -2,7 +2,7 @@
 
     KEY.part         the bytes, with holes
     KEY.part.aria2   which of them are there (see pieces.py)
-    KEY.part.json    of what they are: size, ETag, Last-Modified
+    KEY.part.json    of what they are: size, ETag, Last-Modified; and of the start of the machine that they began in
     KEY.whole        the file, checked
     KEY.lock         held while somebody fetches it, also by the aria2c that a killed run left behind for a second
 """
@@ -46,7 +46,12 @@ class Staging:
 
     def resume(self, identity: Identity) -> Pieces:
         """What is already there of this very content. Everything else is thrown away."""
-        pieces = self._kept(identity) or self._anew(identity)
+        pieces = self._kept(identity)
+        if pieces:
+            with suppress(OSError):  # on a full disk the record that is there stays: it claims less
+                self.save(pieces)
+        else:
+            pieces = self._anew(identity)
         self._now = identity
         return pieces
 
@@ -108,6 +113,8 @@ class Staging:
         if pieces is None or pieces.size != identity.size:
             return None
         pieces.cut_at(stat.st_size)
+        if self._boot() == _this_boot() != "":
+            pieces.mark_written(self.part)
         return pieces
 
     def _finished_by_aria2(self, stat: os.stat_result, size: int) -> Pieces | None:
@@ -123,14 +130,29 @@ class Staging:
         pieces = Pieces(max(identity.size, 0))
         self.save(pieces)
         self.part.touch()
-        self.about.write_text(json.dumps(asdict(identity)), "utf-8")
+        self.about.write_text(json.dumps({**asdict(identity), "boot": _this_boot()}), "utf-8")
         return pieces
 
     def _about(self) -> Identity | None:
         try:
-            return Identity(**json.loads(self.about.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
+            said = json.loads(self.about.read_text("utf-8"))
+            return Identity(said["size"], said["etag"], said["modified"], said["ranges"])
+        except (OSError, ValueError, TypeError, KeyError):
             return None
+
+    def _boot(self) -> str:
+        with suppress(OSError, ValueError, AttributeError):
+            return str(json.loads(self.about.read_text("utf-8")).get("boot", ""))
+        return ""
+
+
+def _this_boot() -> str:
+    """The name of this start of the machine, "" where it has none. Within it, what one write put into a file is there before what a
+    later one put there; a machine that loses its power may keep the later one alone."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 class Lock:
