@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hub_servers import CIVITAI_TOKEN, Hubs, sha256
+from hub_servers import CIVITAI_TOKEN, COMMIT, Hubs, sha256
 
 from reverie.errors import Busy, DiskFull
 from reverie.host import downloads, links
@@ -377,7 +377,33 @@ def test_a_folder_of_which_a_file_is_missing_is_not_called_whole_when_its_source
     assert bring("sd-turbo", house).good
     (house.models / "diffusers/sd-turbo/unet/diffusion_pytorch_model.safetensors").unlink()
     hubs.repos.clear()
+    assert sorted(actions("sd-turbo", house)) == ["link", "skip", "skip"]  # its bytes are here
+    with Depot(house.storage) as depot:
+        depot.find(name="sd-turbo/unet/diffusion_pytorch_model.safetensors")[0].path.unlink()
     assert actions("sd-turbo", house) == ["refused"]
+
+
+def test_a_whole_folder_that_was_fetched_needs_its_hub_no_more(hubs, house):
+    hubs.add_repo("stabilityai/sd-turbo", {"model_index.json": b'{"_class_name": "StableDiffusionPipeline"}', "unet/diffusion_pytorch_model.safetensors": tensors("unet.w"), "unet/config.json": b'{"cross_attention_dim": 1024}'})
+    assert bring("sd-turbo", house).good
+    asked = len(hubs.requests)
+    assert actions("sd-turbo", house) == actions(f"hf:stabilityai/sd-turbo@{COMMIT}", house) == ["skip"] * 3
+    assert len(hubs.requests) == asked
+    hubs.repos.clear()
+    assert actions("diffusers:https://huggingface.co/stabilityai/sd-turbo", house) == ["skip"] * 3
+    assert actions("hf:stabilityai/sd-turbo[turbo]", house) == ["link"] * 3
+    assert actions("hf:stabilityai/sd-turbo@dev", house) == actions("clip:hf:stabilityai/sd-turbo", house) == ["refused"]
+    assert actions("hf:stabilityai/another", house) == ["refused"]
+    assert bring("hf:stabilityai/sd-turbo[turbo]", house).good
+    assert (house.models / "diffusers/turbo/unet/config.json").read_bytes() == b'{"cross_attention_dim": 1024}'
+
+
+def test_a_file_that_is_in_its_place_here_stays_there(hubs, house):
+    path = house.models / "checkpoints/dream.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(tensors(*SD15))
+    assert actions(f"checkpoint:{path}", house) == actions(str(path), house) == ["skip"]
+    assert actions(f"checkpoint:{path}[other.safetensors]", house) == ["fetch"]
 
 
 def test_the_user_s_own_copy_of_a_file_is_known_by_its_bytes(hubs, house):

@@ -12,6 +12,7 @@ from typing import Any, Callable, Sequence
 from reverie import checkpoints, models
 from reverie import settings as settings_module
 from reverie.errors import ReverieError
+from reverie.host import links
 from reverie.host.downloads.planning import Found, Here, Place
 from reverie.host.resources import FOLDERS, Link, Resource
 from reverie.settings import Settings
@@ -22,7 +23,7 @@ RESOLVE_AT_ONCE = 8
 log = logging.getLogger("reverie.downloads")
 
 
-def resolve(links: Sequence[Link], settings: Settings) -> list[Found]:
+def resolve(asked: Sequence[Link], settings: Settings) -> list[Found]:
     """What each link leads to, asked several at a time; a link that leads nowhere has its sentence, unless its file is here."""
     from reverie.host import sources
     from reverie.host.depot import Depot
@@ -33,27 +34,55 @@ def resolve(links: Sequence[Link], settings: Settings) -> list[Found]:
     def one(link: Link) -> Found:
         if _is_here(link, settings, ours):
             return Found(link)
+        whole = _kept_folder(link, kept)
+        if whole and (_is_catalogued(link) or sources.whole_of(link)[1] == whole[0].about["commit"]):
+            return Found(link, whole)  # a branch may be further by now, so there its hub is asked first
         try:
             return Found(link, tuple(sources.resolve(link)))
         except ReverieError as error:
-            known = _known(link, kept)
+            known = whole or _known(link, kept)
             return Found(link, known, "" if known else str(error))
         except Exception as error:  # a source's answer that nobody has seen before must not stop the other links
             log.exception("link=%r", link.address)
             return Found(link, refusal=f"What the source says cannot be understood ({type(error).__name__}). Report this link.")
 
-    return in_threads(one, list(links))
+    return in_threads(one, list(asked))
 
 
 def _is_here(link: Link, settings: Settings, ours: set[Path]) -> bool:
-    """Whether that is an id of the catalogue whose model is here whole, in whatever form. A folder that we fetched may lack files."""
-    if link.kind or link.name or link.address not in settings_module.config("models").get("models", {}):
+    """Whether that is an id of the catalogue whose model is here whole, in whatever form, or a file in its place in storage/models.
+    A folder that we fetched may lack files."""
+    if not link.name and links.is_local(link.address):
+        path = Path(os.path.abspath(Path(link.address).expanduser()))
+        return path.is_file() and settings.models / FOLDERS.get(link.kind, "") in (path.parent, path.parent.parent)
+    if link.kind or link.name or not _is_catalogued(link):
         return False
     try:
         model = models.find(link.address, settings)
     except ReverieError:
         return False
     return model.path.is_file() or not any(model.path in path.parents for path in ours)
+
+
+def _is_catalogued(link: Link) -> bool:
+    return link.address in settings_module.config("models").get("models", {})
+
+
+def _kept_folder(link: Link, kept: Sequence[Any]) -> tuple[Resource, ...]:
+    """All files of the whole folder that a link means, of the commit that came last, where the depot has every one of them."""
+    from reverie.host import sources
+
+    whole, revision = sources.whole_of(link)
+    commits: dict[str, dict[str, Any]] = {}  # the newest first, as the depot gives them
+    for row in kept if whole else ():
+        commit = row.about.get("commit")
+        if commit and row.about.get("whole") == whole and revision in (commit, row.about.get("revision")) and "/" in row.name:
+            commits.setdefault(commit, {}).setdefault(row.url, row)
+    rows = next((rows for rows in commits.values() if all(row.about.get("files") == len(rows) for row in rows.values())), {})
+    return tuple(
+        Resource(row.kind, f"{link.name}/{row.name.partition('/')[2]}" if link.name else row.name, url, "huggingface", row.size, row.sha256, about=row.about)
+        for url, row in rows.items()
+    )
 
 
 def _known(link: Link, kept: Sequence[Any]) -> tuple[Resource, ...]:

@@ -49,6 +49,17 @@ def open_address(resource: Resource) -> Address:
         raise FetchFailed(error.what, error.next_step) from None
 
 
+def whole_of(link: Link) -> tuple[str, str]:
+    """(name of the whole folder that a link means, its branch or commit); ("", "") where it means none. Each file of such a folder
+    says in its `about` of which "whole" it is, of how many "files", and at what "revision", that is, which "commit": so it can be
+    told later whether all of one commit are here."""
+    source = next((source for source in _sources() if source.takes(link.address)), None)
+    try:
+        return source.whole_of(link) if hasattr(source, "whole_of") else ("", "")
+    except BadInput:
+        return "", ""
+
+
 def kind_of(link: Link, path: str, said: str = "") -> str:
     """The kind of a file: as the person says, as the source says, or as the words in its path hint. BadInput if nothing does."""
     lowered = f"/{unquote(path).lower().lstrip('/')}"

@@ -31,14 +31,29 @@ def resolve(link: Link) -> list[Resource]:
         kind = "diffusion_model"
     if link.kind and link.kind != kind and not (part == "models" and link.kind in ("checkpoint", "diffusion_model", "diffusers")):
         raise BadInput(f"'{link.address}' in the catalogue is of the kind {kind}, not {link.kind}.", f"Write {link.address} alone.")
-    if row.get("url") and not (link.kind == "diffusers" and row.get("repo")):
+    if _is_folder(link, row):
+        found = _from(_folder(link, part, row))
+    elif row.get("url"):
         found = [_checked(resource, row) for resource in _from(Link(link.text, row["url"], kind, link.name or _name(link.address, part, row)))]
         found += _beside(link, family) if kind == "diffusion_model" and part == "models" else []
-    elif row.get("repo"):
-        found = _from(Link(link.text, f"hf:{row['repo']}", kind if kind == "clip" else "diffusers", link.name or row["repo"].split("/")[-1]))
     else:
         return []  # it came with the project
     return [replace(resource, family=family or resource.family, about={**resource.about, **about}) for resource in found]
+
+
+def whole_of(link: Link) -> tuple[str, str]:
+    from reverie.host import sources
+
+    part, row = _row(link.address)
+    return sources.whole_of(_folder(link, part, row)) if _is_folder(link, row) else ("", "")
+
+
+def _is_folder(link: Link, row: dict[str, Any]) -> bool:
+    return bool(row.get("repo")) and (not row.get("url") or link.kind == "diffusers")
+
+
+def _folder(link: Link, part: str, row: dict[str, Any]) -> Link:
+    return Link(link.text, f"hf:{row['repo']}", "clip" if part == "clips" else "diffusers", link.name or row["repo"].split("/")[-1])
 
 
 def _row(name: str) -> tuple[str, dict[str, Any]] | None:

@@ -68,7 +68,7 @@ def _folder(link: Link, folder: Path) -> list[Resource]:
         if link.name:
             raise BadInput(f"{folder} has several files, and '{link.name}' would name them all.", "Leave the name out.")
         files = _files(folder.iterdir(), WEIGHTS)
-        found = [_one(path, kind_of(link, path.as_posix()), names.check(path.name)) for path in files]
+        found = [_one(path, kind_of(link, path.as_posix()), names.clean(path.name)) for path in files if names.clean(path.name)]
     if not found:
         raise NotFound(f"There is no model in {folder}.", "Give a folder with .safetensors files.")
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Iterable
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -22,6 +22,7 @@ from reverie.settings import config
 TOKEN = "HF_TOKEN"
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # parts that judge or decorate: the engine loads none of them
 MOST_PAGES = 100
+FOLDERS_OF = ("", "diffusers", "clip", "checkpoint")  # kinds that a whole folder may be asked for as
 
 _REPO = r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+"
 _FILE = re.compile(rf"/(?P<repo>(?:(?:datasets|spaces)/)?(?:{_REPO}|[A-Za-z0-9_.-]+))/(?:resolve|blob|raw)/(?P<rest>.+)")
@@ -47,7 +48,6 @@ class _Wanted:
     def page(self) -> str:
         return f"{_base()}/{self.repo}"
 
-
 def takes(address: str) -> bool:
     lowered = address.lower()
     if lowered.startswith(("http://", "https://")):
@@ -62,6 +62,13 @@ def resolve(link: Link) -> list[Resource]:
         return [_one(link, wanted)]
     with _pages.reading("Hugging Face"):
         return _whole(link, wanted)
+
+
+def whole_of(link: Link) -> tuple[str, str]:
+    wanted = _wanted(link.address)
+    if wanted.path and names.suffix_of(wanted.path) or link.kind not in FOLDERS_OF:
+        return "", ""
+    return f"{_folder_kind(link)}: {_joined(wanted.page, wanted.path)}", wanted.revision
 
 
 def open_address(resource: Resource) -> Address:
@@ -160,7 +167,7 @@ def _about(wanted: _Wanted, commit: str) -> dict[str, Any]:
 
 def _whole(link: Link, wanted: _Wanted) -> list[Resource]:
     """The files of a repository, or of a folder in it, that make one model."""
-    if link.kind not in ("", "diffusers", "clip", "checkpoint"):
+    if link.kind not in FOLDERS_OF:
         return [_only_file(link, wanted)]
     rows, commit = _tree(wanted)
     there = {str(row["path"]): row for row in rows}
@@ -169,8 +176,13 @@ def _whole(link: Link, wanted: _Wanted) -> list[Resource]:
     name = names.check(link.name) if link.name else names.clean((wanted.path or wanted.repo).split("/")[-1])
     if not chosen:
         return [_only_file(link, wanted)]
-    kind = "clip" if link.kind == "clip" else "diffusers"
-    return [_of_row(kind, name, wanted, path, there[path], commit) for path in chosen]
+    whole = {"whole": whole_of(link)[0], "revision": wanted.revision, "files": len(chosen)}
+    found = [_of_row(_folder_kind(link), name, wanted, path, there[path], commit) for path in chosen]
+    return [replace(resource, about={**resource.about, **whole}) for resource in found]
+
+
+def _folder_kind(link: Link) -> str:
+    return "clip" if link.kind == "clip" else "diffusers"
 
 
 def _parts(wanted: _Wanted, commit: str, there: Iterable[str]) -> frozenset[str]:
