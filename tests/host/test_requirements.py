@@ -3,13 +3,14 @@
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
 import small_webui
 from reverie.errors import HostFailed
 from reverie.host import webuis
-from reverie.host.webuis import packages, requirements, venvs
+from reverie.host.webuis import cpu_torch, packages, requirements, venvs
 from reverie.settings import ROOT, Settings
 
 
@@ -101,3 +102,34 @@ def test_a_clone_gets_its_requirements_and_a_cut_off_one_is_mended(wheels, tmp_p
     (folder / webuis.RECEIPT).unlink()  # killed in the middle of pip
     packages.install(ui, settings)
     assert next(folder.glob("lib/python*/site-packages/aesthetic-1.dist-info/RECORD")).exists() and venvs.receipt(folder)["requirements"]
+
+
+@pytest.mark.skipif(requirements.has_nvidia() or sys.platform != "linux", reason="with a card nothing is to be mended")
+def test_a_torchvision_that_was_built_for_cuda_is_made_to_import_beside_a_small_torch(python):
+    """As PyPI's behave: one asks for a name that its compiled part would have declared, the other cannot load its own."""
+    site = Path(subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True).stdout.strip())
+    for name, code in (
+        ("torch", "from . import library, version\n"),
+        ("torchvision", "import torch.library\nif 'nms' not in torch.library.known: raise RuntimeError('operator torchvision::nms does not exist')\n"),
+        ("torchaudio", "import pathlib\nif list(pathlib.Path(__file__).parent.glob('lib/*.so')): raise OSError('Could not load this library: _torchaudio.so')\n"),
+    ):
+        (site / name).mkdir()
+        (site / name / "__init__.py").write_text(code)
+    (site / "torch" / "version.py").write_text("cuda = hip = None\n")
+    (site / "torch" / "library.py").write_text("known = set()\nclass Library:\n    def __init__(self, *_): pass\n    def define(self, what): known.add(what.partition('(')[0])\n")
+    (site / "torchaudio" / "lib").mkdir()
+    (site / "torchaudio" / "lib" / "_torchaudio.so").write_bytes(b"")
+    told = cpu_torch.fit(python)
+    assert [line.split()[0] for line in told] == ["torchvision", "torchaudio"] and "without its compiled" in told[0]
+    subprocess.run([python, "-c", "import torchvision, torchaudio"], check=True, timeout=120)
+    assert cpu_torch.fit(python) == [], "it is told once"
+
+
+@pytest.mark.parametrize("code", ["cuda, hip = '13.0', None", "cuda, hip = None, '6.4'"])
+def test_a_torch_for_a_card_is_left_as_it_is(python, code):
+    site = Path(subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True).stdout.strip())
+    (site / "torch").mkdir()
+    (site / "torch" / "__init__.py").write_text("from . import version\n")
+    (site / "torch" / "version.py").write_text(code)
+    (site / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    assert cpu_torch.fit(python) == [] and not list(site.glob("reverie*"))

@@ -14,8 +14,9 @@ from typing import Any, Callable, Sequence
 from reverie import media
 from reverie.errors import BadInput, Cancelled, HostFailed, Interrupted, NotFound, ReverieError
 from reverie.host import webuis
-from reverie.host.webuis import archives, bring_package, cloning, requirements
+from reverie.host.webuis import archives, bring_package, cloning, cpu_torch, requirements
 from reverie.host.webuis import WebUI
+from reverie.host.webuis.row import REQUIREMENT
 from reverie.settings import Settings, config
 
 RECEIPT = ".reverie-extension.json"
@@ -114,7 +115,7 @@ def validate(row: Any) -> Extension:
     if not re.fullmatch(r"([\w][\w./-]{0,99})?", made["commit"]) or ".." in made["commit"]:
         raise BadInput(f"{where}: commit is '{made['commit'][:60]}'.", "Give a hash, a tag or a branch.")
     for word in made["requires"]:
-        if not re.fullmatch(r"[A-Za-z0-9][\w.\[\],~=<>! -]*", word):
+        if not REQUIREMENT.fullmatch(word):
             raise BadInput(f"{where}: requires has '{word[:60]}', no name of a package.", "Write it like 'name==1.2'.")
     if not (made["git"] or made["package"]):
         raise BadInput(f"{where} has neither git nor package.", "Name where it is to be had.")
@@ -207,7 +208,10 @@ def _install_requirements(row: Extension, ui: WebUI, settings: Settings, folder:
     if ui.family == "comfyui" and file.is_file() and tree.asks_for_something(file):
         wanted = ["-r", str(file), *wanted]
     line = lambda said: tell(Step(f"pip for {row.id}", line=said))
-    requirements.install(webuis.venv_python(ui, settings), wanted, settings.storage / "cache", line, cancelled)
+    if wanted:
+        requirements.install(webuis.venv_python(ui, settings), wanted, settings.storage / "cache", line, cancelled)
+        for said in cpu_torch.fit(webuis.venv_python(ui, settings)):
+            tell(Step(said))
 
 
 def _note(folder: Path, receipt: dict[str, Any]) -> None:

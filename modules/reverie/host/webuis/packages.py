@@ -20,7 +20,7 @@ from typing import Any, Callable, Iterator, Sequence
 from reverie import media
 from reverie.errors import BadInput, Busy, Cancelled, DiskFull, FetchFailed, HostFailed
 from reverie.host import storage, webuis
-from reverie.host.webuis import archives, bring_package, cloning, requirements, tree, venvs
+from reverie.host.webuis import archives, bring_package, cloning, cpu_torch, requirements, tree, venvs
 from reverie.host.webuis import WebUI
 from reverie.settings import Settings
 
@@ -87,6 +87,8 @@ def install(
             _check_room(ui, settings, way)
             receipt = _bring_tree(ui, settings, way, tell, cancelled)
         folder = _bring_venv(ui, settings, tell, cancelled)
+        if ui.extensions:  # ComfyUI does not start without it, and an archive may have left out an empty folder
+            media.folder(webuis.home(ui, settings) / ui.extensions)
         _write_configs(ui, settings)
         views.prepare(ui, settings)
         receipt = _note(ui, settings, receipt, state="installed", venv=folder.name, python=venvs.receipt(folder).get("python", ""))
@@ -237,6 +239,8 @@ def _bring_venv(ui: WebUI, settings: Settings, tell: Tell, cancelled) -> Path:
             _make_venv(ui, folder, settings, tell, cancelled)
         tell(Step("starting its Python once"))
         venvs.check(folder)
+        for said in cpu_torch.fit(webuis.interpreter(folder)):
+            tell(Step(said))
     return folder
 
 
@@ -262,7 +266,7 @@ def _unpack_venv(ui: WebUI, folder: Path, settings: Settings, tell: Tell, cancel
 def _make_venv(ui: WebUI, folder: Path, settings: Settings, tell: Tell, cancelled) -> None:
     """An environment of its own, that sees the platform's torch where there is one."""
     wanted = webuis.home(ui, settings) / ui.requirements
-    print_of = tree.digest(wanted) if wanted.is_file() else ""
+    print_of = " ".join([tree.digest(wanted)] * wanted.is_file() + [*ui.requires])
     done = venvs.receipt(folder)
     if done.get("requirements") == print_of and webuis.interpreter(folder).exists():
         return
@@ -276,7 +280,7 @@ def _make_venv(ui: WebUI, folder: Path, settings: Settings, tell: Tell, cancelle
         venvs.make(folder, python, system_packages=here and "torch" in requirements.installed(Path(python)))
     if cancelled():
         raise Cancelled(f"Installing {ui.title} was cancelled.", "Call it again: what is finished stays.")
-    arguments = ["-r", str(wanted)] if print_of and tree.asks_for_something(wanted) else []
+    arguments = [*(["-r", str(wanted)] if wanted.is_file() and tree.asks_for_something(wanted) else []), *ui.requires]
     requirements.install(webuis.interpreter(folder), arguments, settings.storage / "cache", lambda line: tell(Step("pip", line=line)), cancelled)
     venvs.ready(folder, requirements=print_of, python=venvs.check(folder))
 

@@ -18,6 +18,7 @@ LOGINS = ("none", "gradio")
 DEVICES = ("gpu", "cpu", "low_vram")
 PLACEHOLDERS = {"PYTHON", "VENV", "HOME", "PORT", "OUTPUTS", "MODELS", "EXTRA_PATHS"}
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.\[\],~=<>! -]*")  # for pip: never an option, an address or a path
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLACEHOLDER = re.compile(r"\$(\{?\w*\}?)")
 _LOADS_CODE = re.compile(r"(LD_|DYLD_|PYTHON|GIT_|BASH|PATH$|ENV$|IFS$|SHELL$|HOME$|PERL|NODE_|LC_ALL$)")
@@ -44,6 +45,7 @@ class WebUI:
     commit: str = ""
     python: str = ""
     requirements: str = "requirements.txt"
+    requires: tuple[str, ...] = ()
     arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     folders: Mapping[str, str] = field(default_factory=dict)
@@ -74,7 +76,7 @@ def validate(row: Any, where: str) -> WebUI:
         "port": check.port(), "disk_gb": check.disk_gb(), "login": check.one_of("login", LOGINS), "view": check.one_of("view", VIEWS),
         "start": check.start(), "arguments": check.arguments(), "environment": check.environment(), "folders": check.folders(),
         "configs": check.configs(), "own_package": check.flag("own_package"), "cuda_package": check.flag("cuda_package"),
-        "capabilities": tuple(check.words("capabilities", row.get("capabilities", []))), "unchecked": tuple(check.words("unchecked", row.get("unchecked", []))),
+        "requires": check.requires(), "capabilities": tuple(check.words("capabilities", row.get("capabilities", []))), "unchecked": tuple(check.words("unchecked", row.get("unchecked", []))),
     }
     for name in ("outputs", "extensions"):
         made[name] = check.inside(name, texts[name]) if texts[name] else ""
@@ -174,6 +176,13 @@ class _Check:
             if kind not in FOLDERS:
                 self.no(f"folders has the kind {kind!r:.40}", f"Kinds are: {', '.join(FOLDERS)}.")
         return {kind: self.inside(f"folders.{kind}", path) for kind, path in value.items()}
+
+    def requires(self) -> tuple[str, ...]:
+        value = self.words("requires", self.row.get("requires", []))
+        for word in value:
+            if not REQUIREMENT.fullmatch(word):
+                self.no(f"requires has '{word[:60]}', no name of a package", "Write it like 'name==1.2'.")
+        return tuple(value)
 
     def inside(self, name: str, path: Any) -> str:
         if not isinstance(path, str) or not _is_inside(path):
