@@ -187,6 +187,36 @@ def test_a_webui_that_is_here_at_another_commit_is_left_and_said(machine, reposi
     assert "reverie webui uninstall small" in outcome.troubles[0]
 
 
+def test_own_rows_go_along_and_a_row_that_is_there_stays(machine):
+    row = {**small_webui.row(git="https://example.org/small.git"), "note": "mine"}
+    node = {"id": "my-node", "title": "My node", "git": "https://example.org/node.git", "webuis": [row["id"]]}
+    here, there = machine("one"), machine("two")
+    here.storage.mkdir()
+    (here.storage / "webuis.yaml").write_text(yaml.safe_dump({"webuis": [row, {**row, "id": "unused"}], "extensions": [node]}))
+    choices.save(choices.Choices(webui="small", extensions=("my-node",)), here)
+    setup, notes, text = moved(here)
+    assert "unused" not in text and "take that file" not in " ".join(notes)
+    outcome = rebuilt(setup, there)
+    assert outcome.good and any("my-node is a row" in note for note in outcome.notes)
+    assert webuis.find("small", there) == webuis.find("small", here) and choices.load(there).webui == "small"
+    assert [one for one in extensions.all(there) if one.id == "my-node"] == [one for one in extensions.all(here) if one.id == "my-node"]
+
+    (there.storage / "webuis.yaml").write_text("# my words\n" + yaml.safe_dump({"webuis": [{**row, "note": "theirs"}]}))
+    outcome = rebuilt(setup, there)
+    assert webuis.find("small", there).note == "theirs" and any("left as it is" in note or "left as it was" in note for note in outcome.notes)
+    assert "my-node" in (there.storage / "webuis.yaml").read_text() and (there.storage / "webuis.yaml.before").read_text().startswith("# my words")
+
+
+@pytest.mark.parametrize("change", [{"git": "/home/me/small"}, {"environment": {"MY_API_KEY": "abc"}}, {"arguments": {"cpu": ["--data=/home/me"]}}], ids=str)
+def test_an_own_row_with_what_belongs_to_its_machine_stays_there(machine, change):
+    here = machine("one")
+    here.storage.mkdir()
+    (here.storage / "webuis.yaml").write_text(yaml.safe_dump({"webuis": [{**small_webui.row(git="https://example.org/small.git"), **change}]}))
+    choices.save(choices.Choices(webui="small"), here)
+    _, notes, text = moved(here)
+    assert "take that file along" in " ".join(notes) and "abc" not in text and "home/me" not in text
+
+
 # ----------------------------------------------------------------------------------------------------------- bad files
 
 
@@ -197,6 +227,9 @@ BAD = {
     "no kind": {"models": [{**LINE, "kind": "../x"}]}, "a file address": {"models": [{**LINE, "url": "file:///etc/passwd"}]},
     "a login": {"models": [{**LINE, "url": "https://me:secret@x.org/a"}]}, "an odd commit": {"webui": {"id": "small", "commit": "--upload-pack=x"}},
     "an odd git": {"webui": {"id": "small", "git": "ext::sh -c x"}}, "an odd id": {"webui": {"id": "../x"}}, "an unknown field": {"hooks": ["rm"]},
+    "a shell as own row": {"own_rows": {"webuis": [{"id": "small", "git": "https://x.org/a", "start": ["bash", "-c", "x"]}]}},
+    "an own row from here": {"own_rows": {"webuis": [{"id": "small", "git": "file:///etc", "start": ["$PYTHON", "main.py"]}]}},
+    "own rows of something else": {"own_rows": {"hooks": [{"id": "x"}]}}, "an own row that is none": {"own_rows": {"extensions": ["x"]}},
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""A set-up in one file: the WebUI and its commit, its extensions and theirs, the models by SHA-256, and what was chosen.
+"""A set-up in one file: the WebUI and its commit, its extensions and theirs, the person's own rows of those, the models by SHA-256, and
+what was chosen.
 
     freeze(settings)            → SetUp, notes       dump(setup) → YAML that people can read
     read(text)                  → SetUp              BadInput in one sentence where it cannot be used
@@ -23,7 +24,7 @@ from reverie.errors import BadInput, ReverieError
 from reverie.host import choices as choosing
 from reverie.host import downloads, links
 from reverie.host.choices import launch_options
-from reverie.host.downloads import planning, provision, survey
+from reverie.host.downloads import own_rows, planning, provision, survey
 from reverie.host.downloads.planning import Found, Plan
 from reverie.host.resources import FOLDERS, Link, Resource
 from reverie.settings import Settings
@@ -43,6 +44,7 @@ Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\z")]
 Commit = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{7,64})?\z")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,79}\z")]
 Address = Annotated[str, AfterValidator(_address)]
+OwnRows = Annotated[dict[str, list[dict[str, Any]]], AfterValidator(own_rows.check)]
 
 
 class _Part(BaseModel):
@@ -82,6 +84,7 @@ class SetUp(_Part):
     webui: LockedCode | None = None
     extensions: tuple[LockedCode, ...] = Field((), max_length=500)
     models: tuple[LockedModel, ...] = Field((), max_length=MAX_MODELS)
+    own_rows: OwnRows = {}
     choices: dict[str, Any] = {}
 
 
@@ -97,8 +100,9 @@ def freeze(settings: Settings) -> tuple[SetUp, list[str]]:
     if lost:
         notes.append(f"Without an address, so to be brought by hand elsewhere: {', '.join(lost[:10])}{' …' if len(lost) > 10 else ''}.")
     webui, extensions = _code(chosen.webui, settings, notes) if chosen.webui else (None, ())
+    own = own_rows.of(chosen.webui, {*chosen.extensions, *(one.id for one in extensions)}, settings, notes) if chosen.webui else {}
     told = {key: value for key, value in json.loads(choosing.export(chosen)).items() if key != "format"}
-    return SetUp(webui=webui, extensions=extensions, models=tuple(models), choices=told), notes
+    return SetUp(webui=webui, extensions=extensions, models=tuple(models), own_rows=own, choices=told), notes
 
 
 def dump(setup: SetUp) -> str:
@@ -135,8 +139,6 @@ def _code(id: str, settings: Settings, notes: list[str]) -> tuple[LockedCode | N
 
     ui = webuis.find(id, settings)
     receipt = webuis.receipt(ui, settings)
-    if id in {row.id for row in webuis.own_rows(settings)}:
-        notes.append(f"{ui.title} is a row of your own storage/{webuis.OWN}: take that file along.")
     if not receipt:
         notes.append(f"{ui.title} is chosen and not installed, so no commit of it is held.")
         return None, ()
@@ -217,6 +219,7 @@ def restore(
 ) -> downloads.Outcome:
     """Do it: models, then the WebUI and its extensions as they were, then the choices. What cannot be had stops nothing else."""
     chosen, notes = choosing.import_(json.dumps(setup.choices), settings)
+    notes += own_rows.tell(setup.own_rows, settings) if setup.own_rows else []
     outcome = downloads.carry_out(plan, settings, on_progress, cancelled, **how)
     outcome.notes += notes
     if outcome.cancelled:
