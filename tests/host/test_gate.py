@@ -210,6 +210,44 @@ def test_guessing_from_many_addresses_is_slowed_too(fresh):
     assert codes[:50] == [401] * 50 and codes[-1] == 429
 
 
+def test_who_has_been_in_is_not_kept_out_by_others_guessing(fresh):
+    assert log_in_as(fresh, PASSWORD, "198.51.100.4").status_code == 303
+    codes = [log_in_as(fresh, "wrong-password", f"203.0.{n // 200}.{n % 200}").status_code for n in range(80)]
+    assert codes[-1] == 429 and log_in_as(fresh, PASSWORD, "198.51.100.5").status_code == 429
+    assert log_in_as(fresh, PASSWORD, "198.51.100.4").status_code == 303
+    codes = [log_in_as(fresh, "wrong-password", "198.51.100.4").status_code for n in range(8)]
+    assert codes[-1] == 429, "of its own mistakes it has no more than others"
+
+
+def test_a_made_password_cannot_be_guessed_and_so_nobody_waits(webui, home):
+    with Gate.start(webui.port, home) as running:
+        assert {log_in_as(running, "wrong-password", f"203.0.113.{n % 3}").status_code for n in range(90)} == {401}
+        assert log_in_as(running, running.password, "203.0.113.0").status_code == 303
+        psutil.Process(running._process.pid).kill()
+        wait_for(lambda: not running.alive)
+        running.revive(home)
+        assert {log_in_as(running, "wrong-password", "203.0.113.9").status_code for n in range(9)} == {401}
+
+
+def test_who_connects_and_never_asks_is_let_go(webui):
+    """The same server in this process, with less patience."""
+    from reverie.host.gate import login, proxy
+
+    async def idle():
+        ready, ended = asyncio.get_running_loop().create_future(), asyncio.Event()
+        serving = asyncio.create_task(proxy.serve(proxy.Proxy(webui.port, login.Password(PASSWORD), b"x"), 0, ready.set_result, ended, idle_s=0.5))
+        port = await ready
+        for said in (b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            assert b"200" not in await asyncio.wait_for(reader.read(), PATIENCE_S), "it is closed"
+            writer.close()
+        ended.set()
+        await serving
+
+    asyncio.run(idle())
+
+
 def test_waiting_grows_and_ends():
     from reverie.host.gate import login
 

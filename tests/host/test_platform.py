@@ -69,6 +69,6 @@ def test_set_up_keeps_the_python_of_exactly_the_platforms_that_the_table_names()
 
 
 def test_rows_have_only_known_fields():
-    known = set("id name when root persistent disk_gb session_h gpu python secrets url public_ui policy notes unchecked".split())
+    known = set("id name when root persistent disk_gb session_h gpu python secrets url port listen public_ui policy notes unchecked".split())
     for row in settings.config("platforms")["platforms"]:
         assert set(row.get("unchecked", ())) <= set(row) <= known, row["id"]

@@ -19,6 +19,7 @@ import pytest
 from reverie import settings
 from reverie.errors import BadInput, TunnelFailed
 from reverie.host import tunnels
+from reverie.host import launch
 from reverie.host.launch import processes
 from reverie.host.platform import Platform
 from reverie.host.tunnels import reach, tools, ways
@@ -256,11 +257,32 @@ def test_a_platform_with_one_port_gets_the_gate_there(webui, home):
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    own = {"id": "platform", "title": "own", "way": "platform", "ports": {"linux": port}, "check_s": 3}
-    with tunnels.open_tunnel(webui, home, catalogue=book(own), where=dataclasses.replace(HERE, url=f"http://127.0.0.1:{port}/")) as tunnel:
+    own = {"id": "platform", "title": "own", "way": "platform", "check_s": 3}
+    where = dataclasses.replace(HERE, url=f"http://127.0.0.1:{port}/", port=port)
+    with tunnels.open_tunnel(webui, home, catalogue=book(own), where=where) as tunnel:
         assert tunnel.gate.port == port
     with socket.create_server(("127.0.0.1", port)), pytest.raises(TunnelFailed, match="that one is taken"):
-        tunnels.open_tunnel(webui, home, catalogue=book(own), where=dataclasses.replace(HERE, url=f"http://127.0.0.1:{port}/"))
+        tunnels.open_tunnel(webui, home, catalogue=book(own), where=where)
+
+
+@pytest.mark.skipif(not launch._own_addresses(), reason="this machine has no address but its own")
+def test_where_a_platform_comes_in_by_the_network_the_gate_answers_there_with_its_password_and_else_nowhere(webui, home):
+    own = {"id": "platform", "title": "own", "way": "platform", "check_s": 5}
+    address = launch._own_addresses()[0]
+    where = dataclasses.replace(HERE, url=f"http://{address}:$PORT/", listen="all")
+    with tunnels.open_tunnel(webui, home, catalogue=book(own, row("lt")), where=where) as tunnel:
+        assert tunnel.kind == "platform" and tunnel.checked and tunnel.public and address in tunnel.url
+        assert httpx.get(tunnel.url).status_code == 401 and httpx.get(tunnel.url, auth=("", tunnel.password)).text == "hello"
+        pid = tunnel.gate._process.pid
+        psutil.Process(pid).kill()
+        wait_for(lambda: httpx_or_none(tunnel.url) == 401)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://{address}:{webui}/")
+    for more in ({"order": ["lt"], "where": where}, {"where": dataclasses.replace(where, public_ui=False), "order": ["platform", "local"]}):
+        local = {"id": "local", "title": "here", "way": "local", "public": False}
+        with tunnels.open_tunnel(webui, home, catalogue=book(own, row("lt"), local), **more) as tunnel:
+            with pytest.raises(httpx.ConnectError):
+                httpx.get(f"http://{address}:{tunnel.gate.port}/")
 
 
 def test_a_killed_parent_leaves_no_tunnel(webui, home):

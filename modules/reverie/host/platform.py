@@ -17,8 +17,9 @@ class Platform:
     `root` is where the project may be written, `persistent` a folder that outlives the session ("" if there is none), `disk_gb` the
     quota of `root` and `session_h` the hours after which a run is ended (0: no known limit). `python` is "running" where packages
     go into the Python that is there, else "venv". `secrets` names the platform's own store of secrets ("": none), `gpu` what card it
-    usually gives. `url` is the address of port $PORT as seen from outside ("": none); with `public_ui` False the rules forbid
-    public web interfaces, and `policy` says so.
+    usually gives. `url` is the address of port $PORT as seen from outside ("": none), `port` the only one that it leads to (0: any),
+    `listen` "all" where its proxy comes to this machine's network address and not to 127.0.0.1. With `public_ui` False the rules
+    forbid public web interfaces, and `policy` says so.
     """
 
     id: str
@@ -31,6 +32,8 @@ class Platform:
     python: str = "venv"
     secrets: str = ""
     url: str = ""
+    port: int = 0
+    listen: str = ""
     public_ui: bool = True
     policy: str = ""
     notes: str = ""

@@ -1,4 +1,5 @@
-"""The gate: a password in front of a WebUI that has none. A server of its own, on this machine only; tunnels lead to it and never past it.
+"""The gate: a password in front of a WebUI that has none. A server of its own; tunnels lead to it and never past it. It listens on
+this machine only, but where a platform leads its address to the container's own one.
 
     __init__.py   starts and ends it (`Gate`)           __main__.py   the process itself
     proxy.py      passing on, streams and WebSockets     login.py      password, sessions, waiting after wrong ones (pure)
@@ -29,32 +30,39 @@ __all__ = ["Gate"]
 
 @dataclass
 class Gate:
-    """A running gate: on `port` of this machine, leading to the WebUI on `upstream_port`. `password` is shown to its owner only."""
+    """A running gate: on `port` of this machine, leading to the WebUI on `upstream_port`. `password` is shown to its owner only;
+    `everywhere`: it listens to the network too, not to this machine alone."""
 
     port: int
     upstream_port: int
     password: str = field(repr=False)
     title: str
-    _proof: bytes = field(repr=False)
+    everywhere: bool = False
+    _made: bool = field(default=False, repr=False)
+    _proof: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     _process: subprocess.Popen | None = field(default=None, repr=False)
     _stopped: bool = field(default=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def start(cls, upstream_port: int, settings: Settings, password: str | None = None, port: int = 0, title: str = "SD-Reverie") -> Gate:
+    def start(cls, upstream_port: int, settings: Settings, password: str | None = None, port: int = 0, title: str = "SD-Reverie", everywhere: bool = False) -> Gate:
         """A gate with this password (None: a new one) on `port` (0: any that is free).
 
         BadInput if the password is too short, HostFailed if the gate does not start.
         """
-        password = login.new_password() if password is None else login.usable_password(password)
-        gate = cls(port, upstream_port, password, title, secrets.token_bytes(32))
+        made = password is None
+        password = login.new_password() if made else login.usable_password(password)
+        gate = cls(port, upstream_port, password, title, everywhere, made)
         gate.revive(settings)
         return gate
 
     def revive(self, settings: Settings) -> None:
         """Start it (again, when it died): the same port, the same password; who was logged in logs in anew."""
         log = settings.storage / "logs" / "gate.log"
-        order = {"password": self.password, "upstream": self.upstream_port, "proof": self._proof.hex(), "port": self.port, "title": self.title}
+        order = {
+            "password": self.password, "made": self._made, "upstream": self.upstream_port, "proof": self._proof.hex(), "port": self.port,
+            "title": self.title, "everywhere": self.everywhere,
+        }
         with self._lock:
             if self._stopped:
                 raise HostFailed(f"The gate in front of port {self.upstream_port} was stopped.", "Start a new one.")

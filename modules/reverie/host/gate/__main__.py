@@ -1,12 +1,14 @@
 """`python -m reverie.host.gate`: one gate as a process of its own.
 
-Its first line of standard input is a JSON object: `password`, `upstream` (the WebUI's port), `proof` (hex), `port` (0: any), `title`.
+Its first line of standard input is a JSON object: `password`, `upstream` (the WebUI's port), `proof` (hex), `port` (0: any), `title`,
+`everywhere` (listen to the network, not to this machine alone), `made` (the password is one of ours, which nobody guesses).
 Its only line of standard output is {"port": …}, or {"error": …}. Further lines of input tell hosts under which it is seen:
 {"host": "x.trycloudflare.com"}. It ends when its input does: with whoever started it, however that one ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -28,6 +30,7 @@ def main() -> int:
             on_line(line)
 
     order = json.loads(source.readline())
+    _more_connections()
     from reverie.host.gate import proxy
 
     try:
@@ -36,6 +39,15 @@ def main() -> int:
         tell({"error": f"{error.strerror or error}"})
         return 1
     return 0
+
+
+def _more_connections() -> None:
+    """As many as the system allows: a flood of idle ones must not keep its owner out."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ _CONSONANTS, _VOWELS = "bdfghkmnprstvz", "aeiou"
 
 
 def new_password() -> str:
-    """Three made-up words, easy to read out and to type on a telephone: 55 bits."""
+    """Three made-up words, easy to read out and to type on a telephone: 55 bits. At a million guesses a second half of them take
+    500 years, so nobody has to be slowed down who guesses at it."""
     word = lambda: "".join(secrets.choice(_CONSONANTS) + secrets.choice(_VOWELS) for _ in range(3))
     return "-".join(word() for _ in range(3))
 
@@ -91,10 +92,11 @@ class Password:
 @dataclass
 class Tries:
     """How long a client has to wait before its next password is looked at. A password that comes too early is not compared at
-    all, right or wrong: else waiting would cost a guesser nothing."""
+    all, right or wrong: else waiting would cost a guesser nothing. Who has given the right one before waits for own mistakes only."""
 
     now: Callable[[], float] = time.monotonic
     _wrong: dict[str, tuple[int, float]] = field(default_factory=dict)  # client → wrong ones, when the next is looked at
+    _known: dict[str, None] = field(default_factory=dict)  # clients that have given the right one
     _left: float = ALL_TRIES
     _at: float | None = None
 
@@ -102,7 +104,7 @@ class Tries:
         """Seconds until this client's next try; 0 when it may try now."""
         self._refill()
         own = self._wrong.get(_group(client), (0, 0.0))[1] - self.now()
-        everybody = (1 - self._left) * ALL_REFILL_S if self._left < 1 else 0.0
+        everybody = (1 - self._left) * ALL_REFILL_S if self._left < 1 and _group(client) not in self._known else 0.0
         return max(0.0, own, everybody)
 
     def failed(self, client: str) -> None:
@@ -115,7 +117,11 @@ class Tries:
             self._wrong.pop(next(iter(self._wrong)))
 
     def succeeded(self, client: str) -> None:
-        self._wrong.pop(_group(client), None)
+        who = _group(client)
+        self._wrong.pop(who, None)
+        self._known[who] = None
+        while len(self._known) > MOST_CLIENTS:
+            self._known.pop(next(iter(self._known)))
 
     def _refill(self) -> None:
         now = self.now()

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import logging
+import time
 from dataclasses import dataclass, field
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, ClientWebSocketResponse, TCPConnector, WSMsgType, WSServerHandshakeError, web
@@ -21,6 +22,9 @@ OURS = "/.reverie/"
 MOST_FORM = 8192  # bytes of a login form
 MOST_MESSAGE = 512 * 2**20  # bytes of one WebSocket message; it is held in memory whole
 CONNECT_S, CLOSE_S = 10, 5
+NOTE_S = 30  # between two lines about wrong passwords
+FORM_S = 30  # for a login form to come in
+IDLE_S = 120  # a connection may say nothing, or not all of a request's head; longer than tunnels keep one that they do not use
 NO_CODES = {1005, 1006, 1015}  # what a closing without a code is called; they are never sent
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "MKCOL", "COPY", "MOVE"}
 
@@ -34,10 +38,12 @@ class Proxy:
     proof: bytes = field(repr=False)
     title: str = "SD-Reverie"
     sessions: login.Session = field(default_factory=login.Session)
-    tries: login.Tries = field(default_factory=login.Tries)
+    tries: login.Tries | None = field(default_factory=login.Tries)  # None: this password cannot be guessed, so nobody has to wait
     hosts: set[str] = field(default_factory=set)  # under which visitors see this gate, as the tunnels told
     client: ClientSession | None = None
     _sockets: set = field(default_factory=set)
+    _wrong: int = 0
+    _next_note: float = 0.0
 
     @property
     def host(self) -> str:
@@ -104,16 +110,25 @@ class Proxy:
 
     def _judge(self, request: web.Request, fits) -> tuple[str, int] | None:
         """None if the password fits; else what to say, and with which status."""
-        client = self._client_of(request)
-        wait = self.tries.wait_s(client)
+        client, tries = self._client_of(request), self.tries
+        wait = tries.wait_s(client) if tries else 0
         if wait > 0:
             return f"Too many wrong passwords. Try again in {int(wait) + 1} s.", 429
         if fits():
-            self.tries.succeeded(client)
+            if tries:
+                tries.succeeded(client)
             return None
-        self.tries.failed(client)
-        log.warning("gate=wrong_password client=%s", client)
+        if tries:
+            tries.failed(client)
+        self._note_wrong(client)
         return "That is not the password.", 401
+
+    def _note_wrong(self, client: str) -> None:
+        """A line now and then: who guesses must not fill the disk."""
+        self._wrong, now = self._wrong + 1, time.monotonic()
+        if now > self._next_note:
+            log.warning("gate=wrong_password number=%d last_client=%s", self._wrong, client)
+            self._next_note = now + NOTE_S
 
     def _ask(self, request: web.Request, complaint: str = "", status: int = 401, goal: str = "") -> web.Response:
         """The login page for people, one line for programs."""
@@ -139,7 +154,10 @@ class Proxy:
         return web.Response(status=404, text="There is nothing here.\n")
 
     async def _login(self, request: web.Request) -> web.Response:
-        form = await request.post()
+        try:
+            form = await asyncio.wait_for(request.post(), FORM_S)
+        except asyncio.TimeoutError:
+            return web.Response(status=408, text="The form did not come in.\n", headers={"Connection": "close"})
         given, goal = str(form.get("password", "")), login.safe_next(str(form.get("next", "")))
         wrong = self._judge(request, lambda: self.password.fits(given))
         if wrong:
@@ -246,12 +264,13 @@ async def _pump(source: Socket, target: Socket) -> tuple[int, bytes]:
     return 1001, b""
 
 
-async def serve(proxy: Proxy, port: int, ready, ended: asyncio.Event) -> None:
-    """Listen on this machine only, tell `ready` the port, and end when `ended` is set."""
-    runner = web.AppRunner(proxy.application(), access_log=None, handler_cancellation=True, shutdown_timeout=2.0, auto_decompress=False)
+async def serve(proxy: Proxy, port: int, ready, ended: asyncio.Event, host: str = "127.0.0.1", idle_s: float = IDLE_S) -> None:
+    """Listen at `host`, tell `ready` the port, and end when `ended` is set."""
+    known = {"access_log": None, "handler_cancellation": True, "shutdown_timeout": 2.0, "auto_decompress": False, "keepalive_timeout": idle_s}
+    runner = web.AppRunner(proxy.application(), **known)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", port)
+        site = web.TCPSite(runner, host, port)
         await site.start()
         ready(runner.addresses[0][1])
         await ended.wait()
@@ -264,6 +283,9 @@ def run(order: dict, listen, tell) -> None:
     import threading
 
     proxy = Proxy(order["upstream"], login.Password(order["password"]), bytes.fromhex(order["proof"]), order.get("title") or "SD-Reverie")
+    if order.get("made"):
+        proxy.tries = None
+    host = "0.0.0.0" if order.get("everywhere") else "127.0.0.1"
 
     async def main() -> None:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
@@ -275,6 +297,6 @@ def run(order: dict, listen, tell) -> None:
                 loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=read, daemon=True).start()
-        await serve(proxy, order.get("port", 0), lambda port: tell({"port": port}), ended)
+        await serve(proxy, order.get("port", 0), lambda port: tell({"port": port}), ended, host)
 
     asyncio.run(main())

@@ -48,7 +48,7 @@ def open_tunnel(
     chosen, here = _chosen(order, catalogue), where or platform.here()
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise BadInput(f"'{port}' is no port.", "Give the number that the WebUI listens on, such as 8188.")
-    gate = _gate(port, settings, password, title, chosen, here)
+    gate = _gate(port, settings, password, title, here, any(row["way"] == "platform" for row in chosen) and (here.public_ui or allow_public))
     tunnel = Tunnel(gate, settings, chosen, here, allow_public, on_note or (lambda text: None), on_address or (lambda opened: None))
     try:
         tunnel.open()
@@ -241,14 +241,14 @@ def _chosen(order: Iterable[str] | None, catalogue: dict[str, Any] | None) -> li
     return [shared | known[name] for name in dict.fromkeys(names)]
 
 
-def _gate(port: int, settings: Settings, password: str | None, title: str, chosen: list[dict[str, Any]], where: platform.Platform) -> Gate:
-    """On the one port that the platform leads to, where there is such a one and it is free; else on any."""
-    wished = next((row["ports"][where.id] for row in chosen if where.id in row.get("ports", {})), 0)
+def _gate(port: int, settings: Settings, password: str | None, title: str, where: platform.Platform, by_platform: bool) -> Gate:
+    """Where the platform's own address may be tried: listening where it comes in, on the one port that it leads to if that is free."""
+    wished, everywhere = (where.port, where.listen == "all") if by_platform else (0, False)
     try:
-        return Gate.start(port, settings, password, wished, title)
+        return Gate.start(port, settings, password, wished, title, everywhere)
     except BadInput:
         raise
     except ReverieError:
         if not wished:
             raise
-        return Gate.start(port, settings, password, 0, title)
+        return Gate.start(port, settings, password, 0, title, everywhere)

@@ -148,9 +148,8 @@ def _platform(way: Way) -> Link:
     url = _of_platform(way.where, way.gate.port)
     if not url:
         raise TunnelFailed(f"{way.where.name} has no address of its own")
-    port = way.row.get("ports", {}).get(way.where.id)
-    if port and port != way.gate.port:
-        raise TunnelFailed(f"{way.where.name} leads to port {port} only, and that one is taken")
+    if way.where.port not in (0, way.gate.port):
+        raise TunnelFailed(f"{way.where.name} leads to port {way.where.port} only, and that one is taken")
     return Link(_slashed(url), way.settings)
 
 
