@@ -1,6 +1,6 @@
 """Cell 5's face: tabs to work in, or a plain run where nobody can click.
 
-    look.py        colours, cards, thumbnails: HTML for people to see
+    look.py        colours, cards, thumbnails: HTML for people to see; scheme.py dark or light
     form.py        a pipeline's Params as a form
     run.py         one pipeline run in a thread, with Cancel
     generate.py    the Generate tab
@@ -29,8 +29,5 @@ def studio_tabs(parameters: dict[str, Any] | None = None):
     tabs = [GenerateTab(given), IllustrateTab(given)]
     tab = ipywidgets.Tab([page.widget for page in tabs], titles=[page.title for page in tabs])
     tab.add_class("rv")
-    for page in tabs:
-        look.follow_scheme(tab, page.scheme)
-    for page in tabs[1:]:
-        ipywidgets.link((tabs[0].scheme, "value"), (page.scheme, "value"))
+    look.follow_scheme(tab, tabs[0].scheme)
     return tab

@@ -59,9 +59,9 @@ def control(field: forms.Field, value: Any):
     """The ipywidget for one field. A number whose default means `the model's own` is an empty line that says so."""
     import ipywidgets
 
-    common = {"tooltip": field.help, "continuous_update": False}
     if field.type is bool:
         return ipywidgets.Checkbox(value=bool(value), description=field.help, indent=False)
+    common = {"description": field.label, "tooltip": field.help, "continuous_update": False}  # the description is for screen readers
     if field.widget == "textarea":
         return ipywidgets.Textarea(value=str(value), placeholder=field.help, rows=3, **(common | {"continuous_update": True}))
     if field.choices:

@@ -73,8 +73,6 @@ class LaunchPanel:
         box = w.Box([page])
         box.add_class("rv")
         look.follow_scheme(box, scheme)
-        if self.choices.theme == "light":
-            scheme.value = True
         return box
 
     # ------------------------------------------------------------------------------------------------- what is clicked

@@ -36,20 +36,19 @@ def header(line: str):
     """A tab's head: what it does, and the switch between dark and light. Gives back the row and the switch."""
     import ipywidgets
 
-    scheme = ipywidgets.ToggleButton(value=False, description="Light", tooltip="Dark or light", icon="adjust")
-    scheme.add_class("rv-scheme")
-    words = ipywidgets.HTML(f"<p>{esc(line)}</p>")
-    row = ipywidgets.HBox([words, scheme])
+    from reverie.faces.widgets import scheme
+
+    switch = scheme.switch()
+    row = ipywidgets.HBox([ipywidgets.HTML(f"<p>{esc(line)}</p>"), switch])
     row.add_class("rv-head")
-    return row, scheme
+    return row, switch
 
 
-def follow_scheme(tab, switch) -> None:
-    """`tab` is light while `switch` is on."""
-    def change(event):
-        (tab.add_class if event["new"] else tab.remove_class)("rv-light")
+def follow_scheme(panel, switch) -> None:
+    """`panel` is light while `switch` is on."""
+    from reverie.faces.widgets import scheme
 
-    switch.observe(change, "value")
+    scheme.follow(panel, switch)
 
 
 def thumbnail(path: Path, width: int = THUMB) -> bytes:

@@ -34,6 +34,7 @@ class Choose:
         tabs = ipywidgets.Tab([page.widget for page in self.pages.values()], titles=list(self.pages))
         classed(tabs, "rv", "rv-inner")
         self.tabs, self.footer = tabs, Footer(self.state)
+        tabs.observe(lambda change: change["new"] == list(self.pages).index("CivitAI") and self.pages["CivitAI"].opened(), "selected_index")
         self.widget = ipywidgets.VBox()
         classed(self.widget, "rv", "rv-choose")
         self.bar = Bar(self.state, (self.widget, tabs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reverie.errors import ReverieError
-from reverie.faces.widgets import look
+from reverie.faces.widgets import look, scheme
 from reverie.faces.widgets.choose.pieces import classed, html
 from reverie.faces.widgets.choose.state import State
 from reverie.host import choices as choices_module
@@ -19,10 +19,10 @@ class Bar:
     def __init__(self, state: State, roots: tuple[Any, ...]):
         import ipywidgets
 
-        self.state, self._roots = state, roots
+        self.state = state
         self.save = ipywidgets.Button(description="Save", icon="check", tooltip="Save now; every change is saved by itself as well")
         self.reset = ipywidgets.Button(description="Reset", icon="undo", tooltip="Choose nothing; asks once more")
-        self.scheme = classed(ipywidgets.ToggleButton(description="Light", icon="adjust", tooltip="Dark or light"), "rv-scheme")
+        self.scheme = scheme.switch()
         self.upload = ipywidgets.FileUpload(accept=".json", multiple=False, description="Import", tooltip="Take the choices of an exported file")
         self.export, self.words = html("", "rv-export"), html("", "rv-words")
         self._sure = False
@@ -34,6 +34,8 @@ class Bar:
         line = classed(ipywidgets.HBox([html("<h2>Choose</h2>", "rv-title"), buttons]), "rv-bar-line")
         self.widget = classed(ipywidgets.VBox([line, self.words]), "rv-choose-bar")
         state.say = self.say
+        for root in roots:
+            scheme.follow(root, self.scheme)
         state.listen(lambda whole: self.refresh())
         self.refresh()
         self.say(" ".join(state.notes), "bad" if state.notes else "")
@@ -42,10 +44,7 @@ class Bar:
         self.words.value = look.status(text, kind)
 
     def refresh(self) -> None:
-        light = self.state.choices.theme == "light"
-        self.scheme.value = light
-        for root in self._roots:
-            (root.add_class if light else root.remove_class)("rv-light")
+        self.scheme.value = self.state.choices.theme == "light"
         self._certain(False)
         uri = look.data_uri(choices_module.export(self.state.choices).encode(), "application/json")
         self.export.value = f'<a class="jupyter-button rv-export-link" download="{FILE}" href="{uri}" title="Save these choices as a file; tokens are not in it">Export</a>'

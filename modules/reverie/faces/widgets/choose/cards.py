@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from reverie.faces.widgets import look
-from reverie.faces.widgets.choose.pieces import classed, html, size_text
+from reverie.faces.widgets.choose.pieces import classed, html, named, size_text
 from reverie.host.choices import Pick
 
 
 class Card:
-    """`add(pick)` puts it into the choices, or takes it out if `chosen(pick)`; `kinds` says CivitAI's type → our kind."""
+    """`add(pick)` puts it into the choices, or takes it out if `chosen(pick)`; `kinds` says CivitAI's type → our kind; `site` is
+    where its page is."""
 
-    def __init__(self, model: Any, kinds: dict[str, str], add: Callable[[Pick], None], chosen: Callable[[Pick], bool]):
+    def __init__(self, model: Any, kinds: dict[str, str], add: Callable[[Pick], None], chosen: Callable[[Pick], bool], site: str = "https://civitai.com"):
         import ipywidgets
 
-        self.model, self._kinds, self._chosen = model, kinds, chosen
+        self.model, self._kinds, self._chosen, self._site = model, kinds, chosen, site
         self.picture, self.about = html(_frame("", ""), "rv-model-picture"), html("", "rv-model-about")
         self.versions = [version for version in model.versions if version.files]
-        self.version = ipywidgets.Dropdown(options=[(_version_label(version), index) for index, version in enumerate(self.versions)], tooltip="Version")
-        self.file = ipywidgets.Dropdown(tooltip="File")
+        self.version = named(ipywidgets.Dropdown(options=[(_version_label(version), index) for index, version in enumerate(self.versions)]), "Version")
+        self.file = named(ipywidgets.Dropdown(), "File")
         self.button = classed(ipywidgets.Button(tooltip=f"Add {model.title}"), "rv-add")
         self.button.on_click(lambda _: add(self.pick()))
         self.version.observe(lambda _: self._turn(), "value")
@@ -67,6 +68,9 @@ class Card:
     def _file(self) -> dict[str, Any]:
         return self.versions[self.version.value].files[self.file.value]
 
+    def _page(self, version: Any) -> str:
+        return f"{self._site}/models/{self.model.id}?modelVersionId={version.id}"
+
     def _words(self) -> str:
         version = self.versions[self.version.value]
         facts = [self.model.type, version.base_model]
@@ -77,7 +81,7 @@ class Card:
         other = "" if self.model.type in self._kinds else f"<p class='rv-early'>A {look.esc(self.model.type)} is no kind of model that can be kept here.</p>"
         return (
             f'<h4 title="{look.esc(self.model.title)}">{look.esc(self.model.title)}</h4><p>{look.chips(facts)}</p>'
-            f"<p><small>{look.esc(told)}</small></p>{words}{early}{other}"
+            f'<p><small>{look.esc(told)} · <a href="{look.esc(self._page(version))}" target="_blank" rel="noopener">its page</a></small></p>{words}{early}{other}'
         )
 
 
@@ -92,7 +96,7 @@ def _version_label(version: Any) -> str:
 
 def _file_label(file: dict[str, Any]) -> str:
     said = file.get("metadata") or {}
-    facts = [str(file.get("name") or ""), said.get("fp"), said.get("size"), size_text(_size(file))]
+    facts = [size_text(_size(file)), said.get("fp"), said.get("size"), str(file.get("name") or "")]  # a narrow card cuts the end
     return " · ".join(str(fact) for fact in facts if fact)
 
 

@@ -57,8 +57,10 @@ class CivitaiTab:
         self._wire()
         first = classed(ipywidgets.HBox([self.query, self.go, self.stop]), "rv-tools")
         second = classed(ipywidgets.GridBox([field("Type", self.type), field("Base model", self.base), field("Order", self.sort), field("Of", self.period)]), "rv-grid")
-        foot = classed(ipywidgets.HBox([self.back, self.next]), "rv-buttons")
-        self.widget = page(hint("Search CivitAI, choose a version, add it. Nothing is fetched before cell 3. Some want a login: see the Tokens tab."), first, second, self.nsfw, self.words, self.grid, foot, self.chosen)
+        head = classed(ipywidgets.HBox([self.words, self.back, self.next]), "rv-buttons", "rv-pager")
+        foot = classed(ipywidgets.HBox([self.back, self.next]), "rv-buttons", "rv-pager")
+        line = "Search CivitAI, choose a version, add it. Nothing is fetched before cell 3. Some want a login: see the Tokens tab."
+        self.widget = page(hint(line), first, second, self.nsfw, head, self.grid, foot, self.chosen)
         state.listen(lambda whole: self.refresh())
         self.stop.layout.display = "none"
         self.refresh()
@@ -75,6 +77,11 @@ class CivitaiTab:
         self.back.on_click(lambda _: self._turn(-1))
 
     # --------------------------------------------------------------------------------------------------------- asking
+
+    def opened(self) -> None:
+        """The tab is looked at: what is liked most, without being asked."""
+        if not self._asked:
+            self.search()
 
     def search(self) -> None:
         """Ask for the first page of what the fields say."""

@@ -59,10 +59,13 @@ class LaunchTab:
             title = title[:1].upper() + title[1:]
             box = ipywidgets.Checkbox(value=id in chosen or not chosen and not row.get("only_asked"), description=title, indent=False)
             box.observe(lambda change, id=id: self._use(id, change["new"]), "value")
-            up = ipywidgets.Button(icon="arrow-up", tooltip=f"Try this earlier: {title}", disabled=number == 0)
-            up.on_click(lambda _, id=id: self._earlier(id))
-            note = html(f"<small>{look.esc(row.get('note', ''))}</small>")
-            rows.append(classed(ipywidgets.HBox([classed(ipywidgets.VBox([box, note]), "rv-row-name"), classed(up, "rv-remove")]), "rv-row"))
+            first = ipywidgets.Button(icon="angle-double-up", tooltip=f"Try this first: {title}", disabled=number == 0)
+            up = ipywidgets.Button(icon="angle-up", tooltip=f"Try this earlier: {title}", disabled=number == 0)
+            first.on_click(lambda _, id=id: self._move(id, 0))
+            up.on_click(lambda _, id=id, place=number - 1: self._move(id, place))
+            note = [html(f"<small>{look.esc(row['note'])}</small>")] if row.get("note") else []
+            name = classed(ipywidgets.VBox([box, *note]), "rv-row-name")
+            rows.append(classed(ipywidgets.HBox([name, classed(first, "rv-remove"), classed(up, "rv-remove")]), "rv-row"))
         head = html("<small>Tried from the top until one answers; without a tick in any, all are tried.</small>")
         self.order.children = [head, *rows] if self.state.choices.tunnel and rows else []
 
@@ -72,10 +75,10 @@ class LaunchTab:
         kept = tuple(name for name in self.sequence() if (name in present and name != id) or (name == id and used))
         self._set("tunnel_order", () if kept == usual else kept)
 
-    def _earlier(self, id: str) -> None:
+    def _move(self, id: str, place: int) -> None:
+        """To this place in the order; what is moved is used."""
         order = self.sequence()
-        place = order.index(id)
-        order.insert(place - 1, order.pop(place))
+        order.insert(place, order.pop(order.index(id)))
         chosen = self.state.choices.tunnel_order or tuple(name for name, row in tunnels().items() if not row.get("only_asked"))
         self._set("tunnel_order", tuple(name for name in order if name in chosen or name == id))
 

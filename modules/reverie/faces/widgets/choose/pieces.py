@@ -29,8 +29,10 @@ def field(label: str, control, note: str = "", wide: bool = False):
 
 
 def named(control, label: str):
-    """For whoever does not see the label: the control's tooltip says what it is."""
-    if control.has_trait("tooltip") and not control.tooltip:
+    """For whoever does not see the label: the control says what it is. The style sheet keeps a description to screen readers."""
+    if not control.description:
+        control.description = label
+    if not control.tooltip:
         control.tooltip = label
     return control
 
