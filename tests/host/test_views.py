@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 import yaml
@@ -61,6 +62,17 @@ def test_kept_models_and_those_put_by_hand_are_seen_without_a_copy(settings, dep
     assert seen(ui, settings) == {"models/checkpoints/kept.safetensors": b"kept", "models/loras/styles/one.safetensors": b"one", "models/loras/hand.safetensors": b"by hand"}
     assert report.linked == 3 and not report.refused
     assert all(os.path.islink(webuis.home(ui, settings) / name) for name in seen(ui, settings))
+
+
+def test_what_lies_beside_a_model_is_the_depots_to_put_there_and_a_longer_name_is_another_model(settings, depot):
+    ui = small(settings)
+    digest = keep(depot, settings, "lora", "moon.safetensors", b"kept")
+    depot.keep(depot.find(sha256=digest)[0].path, digest, kind="lora", name="moon.safetensors", sidecars={".civitai.info": b"{}"})
+    depot.expose(digest, settings.models / "loras/moon.safetensors", "reverie")
+    put(settings, "loras/moon.v2.safetensors")
+    assert views.expose_all(ui, depot, settings).refused == []
+    assert {Path(name).name for name in seen(ui, settings)} == {"moon.safetensors", "moon.civitai.info", "moon.v2.safetensors"}
+    assert views.expose_all(ui, depot, settings).refused == []
 
 
 def test_doing_it_again_changes_nothing(settings, depot):

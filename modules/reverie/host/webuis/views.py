@@ -17,6 +17,7 @@ from typing import Iterator
 from reverie import media
 from reverie.errors import ReverieError, StoreFailed
 from reverie.host import webuis
+from reverie.host.depot.words import MODEL_ENDS
 from reverie.host.resources import FOLDERS
 from reverie.host.webuis import WebUI
 from reverie.settings import Settings
@@ -130,13 +131,14 @@ def _link_own(ui: WebUI, settings: Settings, folders: dict[str, str], report: Re
 
 
 def _hand_put(root: Path, settings: Settings) -> Iterator[Path]:
-    """Files below that are no links into the depot, and nothing unfinished."""
+    """Files below that are no links into the depot, not what the depot has put beside one of its own, and nothing unfinished."""
     blobs = (settings.storage / "blobs").resolve()
     for at, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(at) / name for name in names if not name.startswith(".") and not name.endswith((".part", ".aria2"))):
-            if path.is_file() and not path.resolve().is_relative_to(blobs) and path.stat().st_nlink == 1:
-                yield path
+        paths = [Path(at) / name for name in names if not name.startswith(".") and not name.endswith((".part", ".aria2"))]
+        own = [path for path in paths if path.is_file() and not path.resolve().is_relative_to(blobs) and path.stat().st_nlink == 1]
+        beside = tuple(f"{path.stem}." for path in set(paths) - set(own))
+        yield from (path for path in own if path.suffix.lower() in MODEL_ENDS or not path.name.startswith(beside))
 
 
 def _make(at: Path, row: dict[str, str], report: Report) -> None:
