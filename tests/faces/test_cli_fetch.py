@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "host"))
 from hub_servers import Hubs  # noqa: E402
-from test_downloads import LORA, SD15, tensors  # noqa: E402
+from small_models import LORA, SD15, tensors  # noqa: E402
 
 from reverie.faces import cli_fetch  # noqa: E402
 from reverie.faces.tally import Lines, Tally, clock, of_file  # noqa: E402

@@ -13,7 +13,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "host"), str(Path(__file__).resolve().parents[2] / "scripts")]
 import setup  # noqa: E402
 from hub_servers import Hubs  # noqa: E402
-from test_downloads import LORA, SD15, tensors  # noqa: E402
+from small_models import LORA, SD15, tensors  # noqa: E402
 
 from reverie import settings  # noqa: E402
 from reverie.errors import FetchFailed  # noqa: E402

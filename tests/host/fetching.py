@@ -1,4 +1,4 @@
-"""What the tests of fetching share: a server, a folder, and one way of asking for a file of that server."""
+"""What the tests of fetching share: the two ways, a process of its own that fetches, and whether the right thing is left."""
 
 from __future__ import annotations
 
@@ -9,34 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from file_server import FileServer, noise
 
-from reverie.host.fetch import Fetched, Order, aria2, fetch
-from reverie.host.resources import Address
+from reverie.host.fetch import Fetched, aria2
 
 NO_ARIA2 = "no aria2c on PATH, and the package `aria2` is not installed"
 needs_aria2 = pytest.mark.skipif(not aria2.binary(), reason=NO_ARIA2)
 both_ways = pytest.mark.parametrize("way", [pytest.param("aria2", marks=needs_aria2), "aiohttp"])
-
-
-@pytest.fixture
-def server():
-    server = FileServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def ask(server, tmp_path):
-    """Asks for a served file in `tmp_path/downloads`, and gives what came of it."""
-
-    def ask(path: str = "model.safetensors", **options):
-        order = {name: options.pop(name) for name in ("size", "sha256", "title", "name") if name in options}
-        address = options.pop("address", lambda: Address(server.sign(path)))
-        options.setdefault("patience_s", 1)
-        return fetch([Order("k", address, **{"name": path, **order})], tmp_path / "downloads", **options)["k"]
-
-    return ask
 
 
 def is_right(result, data: bytes) -> bool:
@@ -84,6 +62,3 @@ def wait_for(condition, limit_s: float = 30):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
     return found
-
-
-__all__ = [name for name in dir() if not name.startswith("_")]

@@ -6,14 +6,14 @@ import json
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from hub_servers import CIVITAI_TOKEN, COMMIT, Hubs, sha256
+from hub_servers import CIVITAI_TOKEN, COMMIT, sha256
+from small_models import DENOISER, LORA, SD15, tensors
 
 from reverie.errors import Busy, DiskFull
 from reverie.host import downloads, links
@@ -23,27 +23,6 @@ from reverie.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240
-SD15 = ("cond_stage_model.transformer.text_model.embeddings.position_ids", "model.diffusion_model.out.2.weight", "first_stage_model.decoder.conv_in.weight")
-LORA = ("lora_unet_down.lora_up.weight", "lora_unet_down.lora_down.weight")
-DENOISER = ("double_blocks.0.img_attn.norm.key_norm.scale", "single_blocks.0.linear1.weight", "img_in.weight")
-
-
-def tensors(*names: str, size: int = 30_000) -> bytes:
-    """A whole safetensors file of about that many random bytes, with one tensor under each name."""
-    each = max(4, size // len(names)) // 4 * 4
-    entries = {name: {"dtype": "U8", "shape": [each], "data_offsets": [each * i, each * (i + 1)]} for i, name in enumerate(names)}
-    head = json.dumps(entries).encode()
-    return struct.pack("<Q", len(head)) + head + os.urandom(each * len(names))
-
-
-@pytest.fixture
-def hubs(monkeypatch):
-    with Hubs() as hubs:
-        for name, value in hubs.environment().items():
-            monkeypatch.setenv(name, value)
-        for name in ("CIVITAI_TOKEN", "HF_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
-        yield hubs
 
 
 @pytest.fixture

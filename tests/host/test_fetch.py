@@ -5,14 +5,15 @@ import threading
 import time
 
 import pytest
-from fetching import *  # noqa: F403
+from fetching import both_ways, digest, is_right, needs_aria2, stop_at
+from file_server import noise
 
 from reverie.errors import BadInput, Busy, FetchFailed, Interrupted
 from reverie.host.fetch import Order, fetch, resumable
 from reverie.host.fetch.staging import Lock
 from reverie.host.resources import Address
 
-DATA = noise(6_000_000)  # noqa: F405
+DATA = noise(6_000_000)
 
 
 @both_ways

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fetching import *  # noqa: F403
+from fetching import child, is_right, needs_aria2, wait_for
+from file_server import noise
 
 from reverie.errors import FetchFailed
 from reverie.host.fetch import aria2
 
 pytestmark = needs_aria2
-DATA = noise(6_000_000, seed=3)  # noqa: F405
+DATA = noise(6_000_000, seed=3)
 
 
 def daemons(process: psutil.Process | None = None) -> list[psutil.Process]:

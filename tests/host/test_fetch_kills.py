@@ -6,13 +6,14 @@ import subprocess
 
 import psutil
 import pytest
-from fetching import *  # noqa: F403
+from fetching import both_ways, child, digest, left_of, needs_aria2, wait_for
+from file_server import noise
 
 from reverie.host.fetch import resumable
 from reverie.host.fetch.pieces import BLOCK
 from reverie.host.fetch.staging import Identity, Staging
 
-DATA = noise(24_000_000, seed=4)  # noqa: F405
+DATA = noise(24_000_000, seed=4)
 TMPFS = ["unshare", "-rm", "sh", "-c", 'mkdir -p "$0" && mount -t tmpfs -o size=60m tmpfs "$0" && exec "$@"']
 
 

@@ -4,14 +4,15 @@ file or a sentence."""
 import time
 
 import pytest
-from fetching import *  # noqa: F403
+from fetching import both_ways, digest, is_right, left_of, stop_at
+from file_server import noise
 
 from reverie.errors import DiskFull, FetchFailed, Interrupted, TokenNeeded
 from reverie.host.fetch import Order, fetch, resumable
 from reverie.host.resources import Address
 
-DATA = noise(5_000_000, seed=1)  # noqa: F405
-OTHER = noise(5_000_000, seed=2)  # noqa: F405
+DATA = noise(5_000_000, seed=1)
+OTHER = noise(5_000_000, seed=2)
 PAGE = b"\n<!DOCTYPE html><html><head><title>Log in</title></head></html>"
 
 

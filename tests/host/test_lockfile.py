@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import small_webui
@@ -12,7 +13,7 @@ import yaml
 from hub_servers import CIVITAI_TOKEN, sha256
 from hypothesis import given
 from hypothesis import strategies as st
-from test_downloads import LORA, ROOT, SD15, hubs, tensors  # noqa: F401
+from small_models import LORA, SD15, tensors
 
 from reverie.errors import BadInput
 from reverie.faces import cli
@@ -21,6 +22,8 @@ from reverie.host.downloads import lockfile
 from reverie.host.webuis import extensions, packages
 from reverie.host.depot import Depot
 from reverie.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def rebuilt(setup: lockfile.SetUp, house: Settings):
     return lockfile.restore(setup, lockfile.plan(setup, house), house)
 
 
-def test_models_are_the_same_on_another_machine_and_the_second_time_nothing_moves(hubs, machine):  # noqa: F811
+def test_models_are_the_same_on_another_machine_and_the_second_time_nothing_moves(hubs, machine):
     one, two = tensors(*SD15), tensors(*LORA)
     version = hubs.add_model("Dream", files={"dream.safetensors": one})
     here = machine("one")
@@ -68,7 +71,7 @@ def test_models_are_the_same_on_another_machine_and_the_second_time_nothing_move
     assert lockfile.freeze(there)[0].models == setup.models
 
 
-def test_what_is_here_under_another_name_is_linked_without_the_network(hubs, machine):  # noqa: F811
+def test_what_is_here_under_another_name_is_linked_without_the_network(hubs, machine):
     link = f"lora:{hubs.add_file('ink.safetensors', tensors(*LORA))}"
     here = machine("one")
     bring(link, here)
@@ -80,7 +83,7 @@ def test_what_is_here_under_another_name_is_linked_without_the_network(hubs, mac
     assert outcome.good and not outcome.fetched_bytes and (there.models / "loras/ink.safetensors").is_file()
 
 
-def test_a_local_file_is_named_by_its_sum_and_the_rest_comes(hubs, machine):  # noqa: F811
+def test_a_local_file_is_named_by_its_sum_and_the_rest_comes(hubs, machine):
     data = tensors(*LORA)
     here = machine("one")
     bring(f"lora:{hubs.add_file('ink.safetensors', tensors(*LORA))}", here)
@@ -94,7 +97,7 @@ def test_a_local_file_is_named_by_its_sum_and_the_rest_comes(hubs, machine):  # 
     assert rebuilt(setup, there).good
 
 
-def test_a_source_with_other_bytes_now_is_said_and_nothing_of_it_stays(hubs, machine):  # noqa: F811
+def test_a_source_with_other_bytes_now_is_said_and_nothing_of_it_stays(hubs, machine):
     one = tensors(*SD15)
     version = hubs.add_model("Dream", files={"dream.safetensors": one})
     plain = hubs.add_file("ink.safetensors", tensors(*LORA))
@@ -108,7 +111,7 @@ def test_a_source_with_other_bytes_now_is_said_and_nothing_of_it_stays(hubs, mac
     assert not (there.models / "loras/ink.safetensors").exists()
 
 
-def test_no_token_and_no_path_of_the_machine_is_in_it(hubs, machine, monkeypatch, tmp_path):  # noqa: F811
+def test_no_token_and_no_path_of_the_machine_is_in_it(hubs, machine, monkeypatch, tmp_path):
     monkeypatch.setenv("CIVITAI_TOKEN", CIVITAI_TOKEN)
     version = hubs.add_model("Closed", files={"closed.safetensors": tensors(*SD15)}, login=True)
     local = tmp_path / "local.safetensors"
@@ -151,7 +154,7 @@ def rows(house: Settings, bare, commit: str, node: str, node_commit: str) -> Non
     (house.storage / "webuis.yaml").write_text(yaml.safe_dump(told))
 
 
-def test_a_webui_and_its_extension_come_at_the_commits_of_the_set_up(hubs, machine, repository, tmp_path):  # noqa: F811
+def test_a_webui_and_its_extension_come_at_the_commits_of_the_set_up(hubs, machine, repository, tmp_path):
     bare, first = repository
     address, node_first = node(tmp_path / "node")
     here = machine("one")
@@ -259,7 +262,7 @@ def test_what_is_written_is_read_as_the_same(models):
 # ------------------------------------------------------------------------------------------------------------- commands
 
 
-def test_freeze_and_restore_as_commands(hubs, machine, tmp_path, capsys):  # noqa: F811
+def test_freeze_and_restore_as_commands(hubs, machine, tmp_path, capsys):
     here = machine("one")
     bring(f"lora:{hubs.add_file('ink.safetensors', tensors(*LORA))}", here)
     file = str(tmp_path / "setup.yaml")
@@ -277,7 +280,7 @@ def test_freeze_writes_over_no_other_file(machine, tmp_path, capsys):
     assert cli.run(["freeze", str(tmp_path / "notes.yaml")]) == 2 and (tmp_path / "notes.yaml").read_text() == "- mine\n"
 
 
-def test_the_depot_of_a_rebuilt_set_up_is_sound(hubs, machine):  # noqa: F811
+def test_the_depot_of_a_rebuilt_set_up_is_sound(hubs, machine):
     here = machine("one")
     bring(f"lora:{hubs.add_file('ink.safetensors', tensors(*LORA))}", here)
     setup, _, _ = moved(here)

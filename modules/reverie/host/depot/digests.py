@@ -7,7 +7,6 @@ import errno
 import hashlib
 import os
 import sys
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
@@ -145,6 +144,8 @@ def each(
     read: Callable[[Any], Any], things: Iterable[Any], threads: int, cancelled: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[Any, Any]]:
     """(thing, what `read(thing)` gave or its OSError), as they are done, by that many threads."""
+    from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait  # a model into another WebUI needs none of this
+
     todo = iter(things)
     with ThreadPoolExecutor(threads, thread_name_prefix="reverie-read") as pool:
         running: dict = {}
