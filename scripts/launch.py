@@ -36,9 +36,9 @@ def main(namespace: dict) -> None:
 def guarded() -> str:
     """What is made here is copied to where the platform keeps it, before it ends the run."""
     from reverie import settings
-    from reverie.faces.widgets import launch
+    from reverie.host import outputs_sync
 
-    return launch.guard_outputs(settings.load())
+    return outputs_sync.guard(settings.load())
 
 
 def chosen(given: dict):

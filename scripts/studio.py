@@ -9,8 +9,12 @@ def main(namespace: dict) -> None:
     """`namespace` is the notebook's globals(); its plain values that a pipeline knows fill the forms or drive the run."""
     given = cells.parameters(namespace)
     with cells.plainly():
+        from reverie import settings
         from reverie.faces import widgets
+        from reverie.host import outputs_sync
 
+        if said := outputs_sync.guard(settings.load()):  # what is drawn here is kept too, where cell 4 was not run
+            print(said)
         parameters = {**cells.chosen(given), **cells.drawing(given)}
         if cells.headless():
             cells.check(given)

@@ -18,10 +18,9 @@ sys.path.insert(0, str(ROOT / "tests" / "host"))  # the servers that are started
 
 from launched import installed  # noqa: E402
 
-from reverie.errors import TunnelFailed  # noqa: E402
 from reverie.faces.widgets import launch as face  # noqa: E402
-from reverie.host import launch
-from reverie.host.launch import processes# noqa: E402
+from reverie.host import launch  # noqa: E402
+from reverie.host.launch import processes  # noqa: E402
 from reverie.host.choices import Choices  # noqa: E402
 from reverie.settings import Settings, child_environment  # noqa: E402
 
@@ -50,8 +49,13 @@ def free():
         return one.getsockname()[1]
 
 
-def panel(settings, how, **chosen):
-    return face.panel_for(installed(settings, how), settings, Choices(webui="small", port=free(), **{"tunnel": False, **chosen}), "Mind the rules.")
+def panel(settings, how, catalogue=None, **chosen):
+    return face.panel_for(installed(settings, how), settings, Choices(webui="small", port=free(), **{"tunnel": False, **chosen}), "Mind the rules.", catalogue)
+
+
+def ways(*rows):
+    """A catalogue of tunnels, none of which reaches for the internet."""
+    return {"outside": ["http://127.0.0.1:9/"], "tunnels": list(rows)}
 
 
 def text(widget):
@@ -66,11 +70,11 @@ def test_the_panel_starts_it_shows_it_and_stops_it(settings):
     assert shown.start_button.description == "Restart" and not shown.stop_button.disabled
     wait_until(lambda: "runs." in text(shown.words))
     record = processes.running(settings)[0]
-    assert "runs" in text(shown.light) and record.about["url"] in shown.addresses.value and "Copy" in shown.addresses.value
+    assert "runs" in text(shown.light) and record.about["url"] in shown.local.value and "Copy" in shown.local.value
     wait_until(lambda: "step 7" in text(shown.log))
     shown.stop_button.click()
     wait_until(lambda: not shown.running)
-    assert processes.running(settings) == [] and "Stopped." in text(shown.words) and shown.addresses.value == "" and "stopped" in text(shown.light)
+    assert processes.running(settings) == [] and "Stopped." in text(shown.words) and shown.local.value == "" and "stopped" in text(shown.light)
     assert shown.start_button.description == "Start" and shown.stop_button.disabled and not shown.start_button.disabled
 
 
@@ -87,7 +91,7 @@ def test_restart_is_another_process_on_the_same_panel(settings):
 
 def test_the_cell_run_again_shows_the_same_panel(settings):
     shown = panel(settings, "serves")
-    assert panel(settings, "serves") is shown
+    assert face.panel_for(shown.ui, settings, shown.choices) is shown
     wait_until(lambda: "runs." in text(shown.words))
     shown.stop()
     wait_until(lambda: not shown.running)
@@ -131,38 +135,36 @@ def test_what_a_log_says_is_no_html(settings):
     wait_until(lambda: not shown.running)
 
 
-def test_without_a_way_from_outside_it_runs_on_and_says_why(settings, monkeypatch):
-    def no_way(record, settings, order, **more):
-        raise TunnelFailed("No way from outside could be opened.", "Work on this machine's own address.")
-
-    monkeypatch.setattr(launch, "open_way", no_way)  # what opens one reaches for the internet
-    shown = panel(settings, "serves", tunnel=True)
+def test_without_a_way_from_outside_it_runs_on_and_says_why(settings):
+    gone = {"id": "gone", "title": "A way", "way": "command", "programs": [{"binary": "no-such-program", "command": ["$BINARY"]}]}
+    shown = panel(settings, "serves", ways(gone), tunnel=True)
     wait_until(lambda: "No way from outside" in text(shown.words))
-    assert processes.running(settings) and "127.0.0.1" in shown.addresses.value
+    assert "no-such-program is not installed" in text(shown.notes) and "rv-bad" in shown.words.value
+    assert processes.running(settings) and "127.0.0.1" in shown.local.value and shown.card.address.value == ""
     shown.stop()
     wait_until(lambda: not shown.running)
 
 
-def test_a_stop_while_ways_are_tried_is_heard(settings, monkeypatch):
-    def try_for_ever(record, settings, order, on_note, **more):
-        while True:
-            on_note("Another way that does not open.")
-            time.sleep(0.1)
-
-    monkeypatch.setattr(launch, "open_way", try_for_ever)
-    shown = panel(settings, "serves", tunnel=True)
-    wait_until(lambda: "does not open" in text(shown.notes))
+def test_a_stop_while_a_way_is_tried_is_heard(settings):
+    silent = {"id": "silent", "title": "A way", "way": "command", "programs": [{"binary": "$PYTHON", "command": ["$BINARY", "-c", "import time; time.sleep(900)"]}]}
+    shown = panel(settings, "serves", ways({**silent, "address": "https://x", "wait_s": 600}), tunnel=True)
+    wait_until(lambda: any(record.name.startswith("tunnel-") for record in processes.running(settings)))
     shown.stop()
     wait_until(lambda: not shown.running)
     assert processes.running(settings) == [] and "Stopped." in text(shown.words)
 
 
-def test_an_address_is_copied_whole_and_cannot_break_out():
-    line = face.address("Through x", 'https://a.example/"><script>', "note")
-    assert "<script>" not in line and "Copy" in line and "note" in line
-    assert "data-whole" in face.address("x", "/proxy/8188/") and "data-whole" not in line
-    assert 'href="javascript' not in face.address("x", "javascript:alert(1)") and face.qr_code("/proxy/1/") == face.qr_code("http://127.0.0.1:1/") == ""
-    assert face.qr_code("https://a.example/").startswith("<svg")
+def test_the_way_in_is_shown_with_its_password_on_request_and_goes_with_the_stop(settings):
+    local = {"id": "local", "title": "this machine only", "way": "local", "public": False}
+    shown = panel(settings, "serves", ways(local), tunnel=True)
+    wait_until(lambda: "runs." in text(shown.words))
+    address, password = shown._tunnel.url, shown._tunnel.password
+    assert address in shown.card.address.value and "checked" in shown.card.address.value and password not in shown.card.password.value
+    shown.card.reveal.click()
+    assert password in shown.card.password.value
+    shown.stop()
+    wait_until(lambda: not shown.running)
+    assert shown.card.address.value == shown.card.password.value == "" and processes.running(settings) == []
 
 
 # -------------------------------------------------------------------------------------------- cell 4 where nobody looks

@@ -1,5 +1,6 @@
 """Starting a WebUI: real small servers that start slowly, die, hang, are ill, flood, and open themselves to the network."""
 
+import dataclasses
 import http.client
 import os
 import signal
@@ -240,3 +241,17 @@ def test_the_last_words_are_the_cause_of_a_traceback():
     assert launch.last_words(lines) == "ValueError: no such scheduler"
     assert launch.last_words(["one", "two", "three", "==="]) == "two / three"
     assert launch.last_words([]) == ""
+
+
+def test_an_amd_cards_memory_is_what_its_driver_tells(tmp_path):
+    assert launch.amd_vram_gb(tmp_path) == 0
+    for name, said in (("card0", "536870912\n"), ("card1", "17163091968\n"), ("card2", "no number")):
+        (tmp_path / name / "device").mkdir(parents=True)
+        (tmp_path / name / "device" / "mem_info_vram_total").write_text(said)
+    assert 15.9 < launch.amd_vram_gb(tmp_path) < 16
+
+
+def test_the_device_is_the_persons_where_it_is_set(settings):
+    assert launch.device(settings) == "cpu"
+    wished = launch.device(dataclasses.replace(settings, device="cuda:0"))
+    assert wished in ("gpu", "low_vram"), "whoever names a card has one, whatever can be seen of it"

@@ -71,7 +71,7 @@ def field(title: str, value: str) -> str:
     link = f'<a href="{look.esc(value)}" target="_blank" rel="noopener" style="color:var(--rv-accent)">Open</a>' if value.startswith(("https:", "http:", "/")) else ""
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:10px;align-items:center;margin:6px 0">'
-        f'<input type="text" readonly value="{look.esc(value)}"{path} aria-label="{look.esc(title)}" style="flex:1 1 16rem;border:1px solid var(--rv-line)">'
+        f'<span style="flex:0 1 9rem">{look.esc(title)}</span><input type="text" readonly value="{look.esc(value)}"{path} aria-label="{look.esc(title)}" style="flex:1 1 16rem;border:1px solid var(--rv-line)">'
         f'<button class="jupyter-button" onclick="{look.esc(COPY)}">Copy</button>{link}</div>'
     )
 

@@ -11,27 +11,19 @@ from pathlib import Path
 from typing import Any, Callable
 
 from reverie.errors import Cancelled, ReverieError
-from reverie.faces.widgets import look
+from reverie.faces.widgets import address, look
 from reverie.host import launch
-from reverie.host.choices import launch_options
-from reverie.host.choices import Choices
+from reverie.host.choices import Choices, launch_options
 from reverie.host.webuis import WebUI
 from reverie.settings import Settings
 
 LOOK_S = 2.0  # between two looks at its health
 DRAW_EVERY_S = 0.5
 LOG_LINES = 200
-SHOWN_S = 60  # a password stays on the page for so long: what stays for good may be saved with the notebook
 LIGHTS = {"off": ("--rv-soft", "stopped"), "starting": ("--rv-accent", "starting"), "up": ("--rv-good", "runs"), "ill": ("--rv-bad", "")}
 # Newest at the bottom and in sight: a column that is laid out from its end.
 LOG_BOX = "max-height:22rem;overflow:auto;display:flex;flex-direction:column-reverse;background:var(--rv-well);border-radius:8px;padding:10px 12px"
 LOG_TEXT = "flex:none;overflow:visible;margin:0;background:none;color:var(--rv-ink);font:12px/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere"
-COPY = (
-    "const f=this.parentNode.querySelector('input');const t=f.dataset.whole?new URL(f.value,location.href).href:f.value;"
-    "const old=()=>{f.select();document.execCommand('copy')};"
-    "navigator.clipboard?navigator.clipboard.writeText(t).catch(old):old();this.textContent='Copied'"
-)
-
 log = logging.getLogger("reverie.faces")
 
 
@@ -39,17 +31,17 @@ class LaunchPanel:
     """One WebUI: Start (or Restart), Stop, a health light, addresses, the log. Everything is done in a thread of its own, which
     ends the tunnel and the WebUI when it is told to stop; the end of the kernel ends them too."""
 
-    def __init__(self, ui: WebUI, settings: Settings, choices: Choices, policy: str = ""):
+    def __init__(self, ui: WebUI, settings: Settings, choices: Choices, policy: str = "", catalogue: dict[str, Any] | None = None):
+        """`policy` is the platform's rule to be shown; `catalogue` other ways from outside than those of `configs/tunnels.yaml`."""
         import ipywidgets as w
 
-        self.ui, self.settings, self.choices, self.policy = ui, settings, choices, policy
+        self.ui, self.settings, self.choices, self.policy, self.catalogue = ui, settings, choices, policy, catalogue
         self.start_button = w.Button(description="Start", icon="play", button_style="primary")
         self.stop_button = w.Button(description="Stop", icon="stop", tooltip="End it, with everything it started and its tunnel")
-        self.show_password = w.Button(description="Show the password", icon="key", tooltip=f"For {SHOWN_S} seconds")
-        self.light, self.words, self.notes, self.addresses, self.password, self.log = (w.HTML() for _ in range(6))
+        self.card = address.AddressCard()
+        self.light, self.words, self.notes, self.local, self.log = (w.HTML() for _ in range(5))
         self.start_button.on_click(lambda _: self.restart() if self.running else self.start())
         self.stop_button.on_click(lambda _: self.stop())
-        self.show_password.on_click(lambda _: self._show_password())
         self._thread: threading.Thread | None = None
         self._called_off, self._again = threading.Event(), False
         self._tunnel: Any = None
@@ -59,16 +51,14 @@ class LaunchPanel:
         self._busy(False)
 
     def _page(self, w):
-        head, scheme = look.header(self.ui.title)
+        head, scheme = look.header("Runs until you press Stop, or this notebook ends.", self.ui.title)
         buttons = w.HBox([self.start_button, self.stop_button, self.light])
         buttons.add_class("rv-buttons")
         buttons.layout.align_items = "center"
-        secret = w.HBox([self.show_password, self.password], layout=w.Layout(align_items="center", grid_gap="12px", overflow="visible"))
-        self.show_password.layout.flex, self.password.layout.flex = "none", "1 1 auto"
         opened = w.Accordion([self.log], titles=("Log",), selected_index=0)
         opened.add_class("rv-more")
         first = w.HTML(look.status(self.policy))
-        page = w.VBox([look.style_widget(), head, first, buttons, self.words, self.addresses, secret, self.notes, opened])
+        page = w.VBox([look.style_widget(), head, first, buttons, self.words, self.local, self.card.widget, self.notes, opened])
         page.add_class("rv-page")
         box = w.Box([page])
         box.add_class("rv")
@@ -133,7 +123,7 @@ class LaunchPanel:
                 self.ui, self.settings, self._heard, self.choices.port or None, launch_options.words(self.choices.launch_options),
                 on_note=self.say, cancelled=self._called_off.is_set,
             )
-            self._show_addresses(record)
+            self.local.value = address.field("On this machine", record.about["url"])
             self._lit("up")
             self._open_tunnel(record)
             self._watch(record)
@@ -153,7 +143,7 @@ class LaunchPanel:
         raise Cancelled("It was stopped.")
 
     def _end(self, sentence: str, kind: str = "") -> None:
-        self.addresses.value = self.password.value = ""
+        self.local.value = ""
         self._lit("off")
         self.say(sentence, kind)
         self._busy(False)
@@ -167,37 +157,23 @@ class LaunchPanel:
             return
         try:
             self._tunnel = launch.open_way(
-                record, self.settings, self.choices.tunnel_order, on_note=self._note, on_address=lambda tunnel: self._show_addresses(record),
+                record, self.settings, self.choices.tunnel_order, on_note=self._note, on_address=self.card.show, cancelled=self._called_off.is_set,
+                catalogue=self.catalogue,
             )
         except Cancelled:
             raise
         except ReverieError as error:
             self.say(str(error), "bad")
             return
-        self._show_addresses(record)
+        self.card.show(self._tunnel)
         self.say(f"{self.ui.title} runs.", "good")
 
     def _close_tunnel(self) -> None:
         tunnel, self._tunnel = self._tunnel, None
+        self.card.show(None)
         if tunnel is not None:
             tunnel.close()
-
-    def _show_addresses(self, record: launch.Running) -> None:
-        rows = [address("On this machine", record.about["url"])]
-        tunnel = self._tunnel
-        if tunnel is not None and tunnel.up:
-            title = tunnel.title[:1].upper() + tunnel.title[1:] + ("" if tunnel.checked else " (not checked)")
-            rows.append(address(title, tunnel.url, tunnel.note) + qr_code(tunnel.url))
-        self.addresses.value = "".join(rows)
-        self.show_password.layout.display = "" if tunnel is not None else "none"
-
-    def _show_password(self) -> None:
-        if self._tunnel is None:
-            return
-        self.password.value = address("Password", self._tunnel.password)
-        hide = threading.Timer(SHOWN_S, lambda: setattr(self.password, "value", ""))
-        hide.daemon = True
-        hide.start()
+            self.card.show(None)  # it may have been opened anew, and told so, while it was closed
 
     # --------------------------------------------------------------------------------------------------- what is to be seen
 
@@ -205,9 +181,6 @@ class LaunchPanel:
         self.words.value = look.status(sentence, kind)
 
     def _note(self, sentence: str) -> None:
-        """What is tried comes through here, so a stop is heard between two ways that do not open."""
-        if self._called_off.is_set() and threading.current_thread() is self._thread:
-            raise Cancelled("It was stopped.")
         self._said = [*self._said[-9:], sentence]
         self.notes.value = look.lines("The way from outside", self._said)
 
@@ -232,7 +205,6 @@ class LaunchPanel:
         self.start_button.description, self.start_button.icon = ("Restart", "refresh") if busy else ("Start", "play")
         self.start_button.disabled, self.stop_button.disabled = False, not busy
         if not busy:
-            self.show_password.layout.display = "none"
             self._lit("off")
 
 
@@ -242,47 +214,13 @@ def _panels() -> dict[str, LaunchPanel]:
     return {}
 
 
-def panel_for(ui: WebUI, settings: Settings, choices: Choices, policy: str = "") -> LaunchPanel:
+def panel_for(ui: WebUI, settings: Settings, choices: Choices, policy: str = "", catalogue: dict[str, Any] | None = None) -> LaunchPanel:
     """The panel of this WebUI, started."""
     panel = _panels().get(ui.id)
     if panel is None or not panel.running:
-        panel = _panels()[ui.id] = LaunchPanel(ui, settings, choices, policy)
+        panel = _panels()[ui.id] = LaunchPanel(ui, settings, choices, policy, catalogue)
         panel.start()
     return panel
-
-
-@functools.cache
-def guard_outputs(settings: Settings) -> str:
-    """Begin to copy outputs to where the platform keeps them, once a kernel; what is to be said of it: "" on a machine of one's own."""
-    from reverie.errors import BadInput
-    from reverie.host import outputs_sync, platform
-
-    where = platform.here()
-    if where.url.startswith("http://localhost"):
-        return ""
-    try:
-        return f"Outputs are copied to {outputs_sync.Guard.start(settings, where).to} while you work."
-    except BadInput as error:
-        return str(error)
-
-
-def address(title: str, url: str, note: str = "") -> str:
-    """A line with an address (or a password) and a button that copies it. A path of the page's own is copied as a whole address."""
-    path = ' data-whole="1"' if url.startswith("/") else ""
-    link = f'<a href="{look.esc(url)}" target="_blank" rel="noopener">open</a>' if url.startswith(("http:", "https:", "/")) else ""
-    said = f'<p class="rv-place">{look.esc(note)}</p>' if note else ""
-    return (
-        f'<div style="display:flex;gap:10px;align-items:center;margin:4px 0"><span style="flex:0 0 11rem">{look.esc(title)}</span>'
-        f'<input type="text" readonly value="{look.esc(url)}"{path} onclick="this.select()" aria-label="{look.esc(title)}" style="flex:1 1 16rem">'
-        f'<button class="jupyter-button" style="flex:none;width:auto" onclick="{look.esc(COPY)}">Copy</button>{link}</div>{said}'
-    )
-
-
-def qr_code(url: str) -> str:
-    """The address as a QR code; nothing for a path or this machine's own address, which no telephone can follow."""
-    from reverie.host import qr
-
-    return qr.svg(url) if url.startswith("http") and "//127.0.0.1" not in url else ""
 
 
 def run_headless(ui: WebUI, settings: Settings, choices: Choices, tunnel: bool, say: Callable[[str], None]) -> launch.Running:

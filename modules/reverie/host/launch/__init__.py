@@ -122,14 +122,25 @@ def allowed(extra: Iterable[str]) -> list[str]:
 
 
 def device(settings: Settings) -> str:
-    """Which of its row's arguments suit this machine: gpu, low_vram or cpu. REVERIE_DEVICE decides where it is set."""
+    """Which of its row's arguments suit this machine: gpu, low_vram or cpu. REVERIE_DEVICE decides where it is set; an AMD card
+    counts only then, since pip brings no ROCm build of torch by itself."""
     wished = settings.device.partition(":")[0]
     if wished == "cpu":
         return "cpu"
-    if vram := models.vram_gb():
+    asked = wished not in ("", "auto")
+    if vram := models.vram_gb() or (amd_vram_gb() if asked else 0.0):
         return webuis.device(vram)
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
-    return "gpu" if apple or wished not in ("", "auto") else "cpu"
+    return "gpu" if apple or asked else "cpu"
+
+
+def amd_vram_gb(drm: Path = Path("/sys/class/drm")) -> float:
+    """Memory of the largest AMD card in GiB as Linux' own driver tells it, 0 without one."""
+    found = [0.0]
+    for place in drm.glob("card*/device/mem_info_vram_total"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(place.read_text()) / 2**30)
+    return max(found)
 
 
 def _start(ui: WebUI, settings: Settings, say, wanted: int, words: list[str], ends_with_parent: bool) -> Running:
@@ -139,6 +150,8 @@ def _start(ui: WebUI, settings: Settings, say, wanted: int, words: list[str], en
     kind = device(settings)
     url = f"http://127.0.0.1:{port}"
     say(f"Starting {ui.title} at {url} ({ON[kind]}).")
+    if kind == "cpu" and settings.device != "cpu" and amd_vram_gb() > 2:  # less is part of the processor
+        say(f"There is an AMD card. With a ROCm build of torch in {webuis.venv(ui, settings)}, set REVERIE_DEVICE=cuda and it is used.")
     webuis.outputs(ui, settings).mkdir(parents=True, exist_ok=True)
     return processes.start(
         name_of(ui), webuis.command(ui, settings, port, kind, tuple(words)), cwd=webuis.home(ui, settings), settings=settings,

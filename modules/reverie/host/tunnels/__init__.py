@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable
 
-from reverie.errors import BadInput, ReverieError, TunnelFailed
+from reverie.errors import BadInput, Cancelled, ReverieError, TunnelFailed
 from reverie.host import platform
 from reverie.host.gate import Gate
 from reverie.host.tunnels import reach, ways
@@ -36,20 +36,20 @@ def rows(catalogue: dict[str, Any] | None = None) -> list[dict[str, Any]]:
 def open_tunnel(
     port: int, settings: Settings, order: Iterable[str] | None = None, *, password: str | None = None, allow_public: bool = False,
     on_note: Callable[[str], None] | None = None, on_address: Callable[[Tunnel], None] | None = None, title: str = "SD-Reverie",
-    where: platform.Platform | None = None, catalogue: dict[str, Any] | None = None,
+    cancelled: Callable[[], bool] = lambda: False, where: platform.Platform | None = None, catalogue: dict[str, Any] | None = None,
 ) -> Tunnel:
     """A password-protected way to the WebUI on `port` of this machine, by the first of `order` (ids of rows; None: all) that works.
 
     Without a `password` one is made (`Tunnel.password`). Where the platform's rules forbid public web interfaces, public ways are
     left out unless `allow_public` says that its user insists. `on_note(sentence)` tells what is tried and why not; `on_address(tunnel)`
     comes, from another thread, each time the address has changed, or is gone (`tunnel.up` False). BadInput for a password or an order
-    that cannot be used, TunnelFailed when nothing opens; then nothing is left running.
+    that cannot be used, TunnelFailed when nothing opens, Cancelled when `cancelled()` says so; then nothing is left running.
     """
     chosen, here = _chosen(order, catalogue), where or platform.here()
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise BadInput(f"'{port}' is no port.", "Give the number that the WebUI listens on, such as 8188.")
     gate = _gate(port, settings, password, title, here, any(row["way"] == "platform" for row in chosen) and (here.public_ui or allow_public))
-    tunnel = Tunnel(gate, settings, chosen, here, allow_public, on_note or (lambda text: None), on_address or (lambda opened: None))
+    tunnel = Tunnel(gate, settings, chosen, here, allow_public, on_note or (lambda text: None), on_address or (lambda opened: None), cancelled)
     try:
         tunnel.open()
     except BaseException:
@@ -71,6 +71,7 @@ class Tunnel:
     allow_public: bool
     on_note: Callable[[str], None] = field(repr=False)
     on_address: Callable[[Tunnel], None] = field(repr=False)
+    cancelled: Callable[[], bool] = field(default=lambda: False, repr=False)
     refused: list[tuple[str, str]] = field(default_factory=list)
     up: bool = False
     row: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -140,11 +141,11 @@ class Tunnel:
     def _open_first(self, candidates: list[dict[str, Any]]) -> None:
         self.refused = []
         for row in candidates:
-            if self._closing.is_set():
-                raise TunnelFailed("The tunnel was closed while it was being opened.")
+            self._go_on()
             try:
                 link = self._try(row)
             except TunnelFailed as error:
+                self._go_on()
                 why = error.what.rstrip(".")
                 self.refused.append((row["id"], why))
                 self.on_note(f"{row['title']}: {why}.")
@@ -155,10 +156,17 @@ class Tunnel:
         reasons = "; ".join(f"{name}: {why}" for name, why in self.refused) or "nothing was to be tried"
         raise TunnelFailed(f"No way from outside could be opened ({reasons}).", "Look at the reasons, or work on this machine's own address (local).")
 
+    def _go_on(self) -> None:
+        if self._ending():
+            raise Cancelled("The tunnel was closed while it was being opened.")
+
+    def _ending(self) -> bool:
+        return self._closing.is_set() or self.cancelled()
+
     def _try(self, row: dict[str, Any]) -> ways.Link:
         if ways.is_public(row, self.where) and not (self.where.public_ui or self.allow_public):
             raise TunnelFailed(f"{self.where.name} does not allow public web interfaces; it is opened only if you insist")
-        return ways.open_way(ways.Way(row, self.gate, self.settings, self.where, self.on_note, self._closing.is_set))
+        return ways.open_way(ways.Way(row, self.gate, self.settings, self.where, self.on_note, self._ending))
 
     def _take(self, row: dict[str, Any], link: ways.Link) -> None:
         hours = row.get("reopen_after_h")
