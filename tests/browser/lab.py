@@ -74,11 +74,16 @@ def copy_notebook(target: Path, parameters: str) -> Path:
 
 
 def _quiet_settings(home: Path) -> Path:
-    """No news, no update check: nothing but the notebook on the page, and nothing asks the network."""
+    """No news, no update check: nothing but the whole notebook on the page, and nothing asks the network."""
     folder = home / "settings"
-    target = folder / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    target.parent.mkdir(parents=True)
-    target.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    said = {
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+        "notebook-extension/tracker": {"windowingMode": "defer"},  # a cell that is out of sight stays on the page
+    }
+    for name, values in said.items():
+        target = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        target.parent.mkdir(parents=True)
+        target.write_text(json.dumps(values))
     return folder
 
 
@@ -109,3 +114,35 @@ def run_cell(page, number: int = 0) -> None:
     cell.locator(".cm-content").click()
     page.keyboard.press("Control+Enter")
     cell.locator(".jp-InputPrompt").get_by_text("[").and_(cell.locator(".jp-InputPrompt:not(:has-text('[ ]'))")).wait_for()
+
+
+def shot(page, what, name: str) -> None:
+    """A photograph of one panel, whole, into the folder REVERIE_SHOTS; nothing without one."""
+    if not os.environ.get("REVERIE_SHOTS"):
+        return
+    before = page.viewport_size
+    page.set_viewport_size({"width": before["width"], "height": int(what.bounding_box()["height"]) + 400})
+    what.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    what.screenshot(path=Path(os.environ["REVERIE_SHOTS"], f"{name}.png"), animations="disabled")
+    page.set_viewport_size(before)
+
+
+def photograph(page, name: str) -> None:
+    """The same of the whole page."""
+    if os.environ.get("REVERIE_SHOTS"):
+        page.screenshot(path=Path(os.environ["REVERIE_SHOTS"], f"{name}.png"))
+
+
+def readme(page, what, name: str, height: int = 860) -> None:
+    """A panel as the README shows it: 1400 pixels across, at most `height` of them from its top, as JPEG."""
+    if not os.environ.get("REVERIE_SHOTS"):
+        return
+    before = page.viewport_size
+    page.set_viewport_size({"width": before["width"] + 1400 - round(what.bounding_box()["width"]), "height": height + 400})
+    what.scroll_into_view_if_needed()
+    page.wait_for_timeout(600)
+    box = what.bounding_box()
+    clip = {**box, "height": min(box["height"], height)}
+    page.screenshot(path=Path(os.environ["REVERIE_SHOTS"], f"{name}.jpg"), type="jpeg", quality=86, clip=clip)
+    page.set_viewport_size(before)

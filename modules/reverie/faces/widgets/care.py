@@ -23,11 +23,11 @@ _STYLE = """<style>
 .rv .rv-legend span { display: inline-flex; gap: 7px; align-items: center; }
 .rv .rv-legend i { width: 11px; height: 11px; border-radius: 3px; display: inline-block; }
 .rv .rv-legend small { color: var(--rv-soft); font-size: 12.5px; font-variant-numeric: tabular-nums; }
-.rv .rv-pick { align-items: flex-start; gap: 10px; overflow: visible; width: 100%; padding: 4px 0; }
-.rv .rv-pick .widget-checkbox { width: 30px !important; min-width: 30px; margin: 0; }
-.rv .rv-pick .widget-html { flex: 1 1 0; min-width: 0; height: auto; margin: 0; font-size: 13.5px; }
+.rv .rv-pick { gap: 1px; overflow: visible; width: 100%; padding: 7px 0; border-bottom: 1px solid var(--rv-line); }
+.rv .rv-pick .widget-checkbox .widget-label-basic { font-weight: 500; }
+.rv .rv-pick .widget-html { min-width: 0; height: auto; margin: 0; padding-left: 24px; font-size: 12.5px; }
 .rv .rv-pick .widget-html-content { overflow-wrap: anywhere; }
-.rv .rv-pick small { display: block; color: var(--rv-soft); font-size: 12.5px; }
+.rv .rv-pick small { color: var(--rv-soft); font-size: 12.5px; }
 .rv .rv-pick b { font-weight: 600; } .rv .rv-pick em { color: var(--rv-accent); font-style: normal; }
 .rv .rv-page > .widget-html { height: auto; width: 100%; }
 </style>"""
@@ -46,7 +46,7 @@ class CareTab:
         self._picks: list[tuple[Any, care.Item]] = []
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
-        head, self.scheme = look.header("What takes the room, what of it could go and why. Nothing is deleted before the bin is emptied.")
+        head, self.scheme = look.header("What takes the room, what of it could go and why. Nothing is deleted before the bin is emptied.", "Storage")
         self.words, self.chart = ipywidgets.HTML(), ipywidgets.HTML()
         self.words.add_class("rv-words")
         self.bar = ipywidgets.FloatProgress(min=0, max=1)
@@ -70,7 +70,7 @@ class CareTab:
             made.on_click(lambda _: act())
             return made
 
-        self.again = button("Look", "search", "Measure everything and look for what could go", self.look_again, "primary")
+        self.again = button("Look again", "search", "Measure everything and look for what could go", self.look_again, "primary")
         self.stop = button("Stop", "stop", "Stop; what is done stays done", self._stopped.set)
         self.to_bin = button("Move to the bin", "trash", "What is picked goes into the bin; Undo brings it back", self.move_to_bin)
         self.once = button("Store duplicates once", "link", "Equal models become one file and links; Undo makes files of them again", self.store_once)
@@ -214,7 +214,7 @@ class CareTab:
             if item.group != group:
                 group = item.group
                 rows.append(ipywidgets.HTML(f'<h3 class="rv-chapter">{look.esc(group.capitalize())}</h3>'))
-            box = ipywidgets.Checkbox(value=False, indent=False, disabled=item.action == "dedup")
+            box = ipywidgets.Checkbox(value=False, indent=False, disabled=item.action == "dedup", description=item.title)
             rows.append(self._pick(box, item))
             self._picks.append((box, item))
         if len(ordered) > SHOWN:
@@ -227,8 +227,8 @@ class CareTab:
 
         warning = "" if item.safe else " <em>look first</em>"
         places = "\n".join(map(str, item.paths[:20]))
-        text = f'<div title="{look.esc(places)}"><b>{look.esc(item.title)}</b> {size_text(item.bytes)}{warning}<small>{look.esc(item.why)}</small></div>'
-        row = ipywidgets.HBox([box, ipywidgets.HTML(text)])
+        text = f'<div title="{look.esc(places)}"><b>{size_text(item.bytes)}</b>{warning} <small>{look.esc(item.why)}</small></div>'
+        row = ipywidgets.VBox([box, ipywidgets.HTML(text)])
         row.add_class("rv-pick")
         return row
 
@@ -238,7 +238,7 @@ def chart(picture: care.Picture) -> str:
     total = max(1, picture.total)
     coloured = [(part, f"hsl({_HUES[n % len(_HUES)]} 52% {56 if n < len(_HUES) else 42}%)") for n, part in enumerate(picture.kinds)]
     bars = "".join(f'<i style="width:{100 * part.bytes / total:.2f}%;background:{colour}" title="{look.esc(part.name)}: {size_text(part.bytes)}"></i>' for part, colour in coloured)
-    legend = "".join(f'<span><i style="background:{colour}"></i>{look.esc(part.name)} <small>{size_text(part.bytes)}, {part.files} files</small></span>' for part, colour in coloured)
+    legend = "".join(f'<span><i style="background:{colour}"></i>{look.esc(part.name)} <small>{size_text(part.bytes)}, {part.files} file{"" if part.files == 1 else "s"}</small></span>' for part, colour in coloured)
     webuis = "".join(f"<span>{look.esc(part.name)} <small>{size_text(part.bytes)} of its own, {size_text(part.shared)} shared by links</small></span>" for part in picture.webuis)
     head = f"<p>{look.esc(picture.storage)}: <b>{size_text(picture.total)}</b>, {size_text(picture.free)} free</p>"
     label = "; ".join(f"{part.name} {size_text(part.bytes)}" for part in picture.kinds)

@@ -22,7 +22,7 @@ class Downloads:
     """`work` does it all in a thread; it gets this object, and says what happens through `show_plan`, `progress` and `say`.
     It returns the last line, or raises a ReverieError, which is shown beside "Try again"."""
 
-    def __init__(self, work: Callable[[Downloads], str], title: str = "Downloads go on from where they stopped."):
+    def __init__(self, work: Callable[[Downloads], str], line: str = "What is here already is not fetched again; what was stopped is carried on with."):
         import ipywidgets as w
 
         self._work = work
@@ -37,7 +37,7 @@ class Downloads:
         self.again.on_click(lambda _: self.start())
         for name in ("words", "plan", "files", "lines", "pickles"):
             getattr(self, name).add_class(f"rv-{name}")
-        head, scheme = look.header(title)
+        head, scheme = look.header(line, "Download")
         row = w.HBox([self.cancel, self.again, self.sound])
         row.add_class("rv-buttons")
         together = w.VBox([self.whole, self.whole_line])

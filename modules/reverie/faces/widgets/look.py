@@ -32,14 +32,15 @@ def style_widget():
     return sheet
 
 
-def header(line: str):
-    """A tab's head: what it does, and the switch between dark and light. Gives back the row and the switch."""
+def header(line: str, title: str = ""):
+    """A panel's head: its title, what it does, and the switch between dark and light. Gives back the row and the switch."""
     import ipywidgets
 
     from reverie.faces.widgets import scheme
 
     switch = scheme.switch()
-    row = ipywidgets.HBox([ipywidgets.HTML(f"<p>{esc(line)}</p>"), switch])
+    named = f"<h2>{esc(title)}</h2>" if title else ""
+    row = ipywidgets.HBox([ipywidgets.HTML(f"{named}<p>{esc(line)}</p>"), switch])
     row.add_class("rv-head")
     return row, switch
 

@@ -11,13 +11,14 @@ _switches: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def switch():
-    """The button: on is light."""
+    """The button: on is light, and it says what a click leads to."""
     import ipywidgets
 
-    made = ipywidgets.ToggleButton(value=_is_light(), description="Light", tooltip="Dark or light, in all panels", icon="adjust")
+    made = ipywidgets.ToggleButton(value=_is_light(), tooltip="Dark or light, in all panels", icon="adjust")
     made.add_class("rv-scheme")
     made.observe(lambda change: _turn(change["new"]), "value")
     _switches.add(made)
+    _turn(made.value)
     return made
 
 
@@ -31,8 +32,8 @@ def follow(panel, of) -> None:
 
 
 def _turn(light: bool) -> None:
-    for other in tuple(_switches):
-        other.value = light
+    for switch in tuple(_switches):
+        switch.value, switch.description = light, "Dark" if light else "Light"
 
 
 def _is_light() -> bool:
