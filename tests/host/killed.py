@@ -1,9 +1,10 @@
 """Run as a process of its own: does a job again and again in a forked child that is killed (SIGKILL) at its Nth call that
 changes the file system, or at a random moment; after each, looks whether anything was lost. Ends with 0 and the number of kills.
 
-    python killed.py JOB FOLDER [RANDOM_KILLS]
+    python killed.py JOB FOLDER [RANDOM_KILLS] [symlink,link: what this file system does not have]
 """
 
+import errno
 import hashlib
 import os
 import random
@@ -53,7 +54,7 @@ class Keeping:
 
     def end(self, top):
         with Depot(top / "S") as depot:
-            assert [at for at in self.places(top) if at.is_symlink() and at.read_bytes() == A] == self.places(top)
+            assert [at for at in self.places(top) if at.read_bytes() == A] == self.places(top)
             assert len(depot.links()) == 2 and depot.find(url="https://a/x")[0].name == "x.safetensors"
             assert (top / "S/webuis/forge/models/Lora/x.preview.png").read_bytes() == b"picture"
 
@@ -229,14 +230,20 @@ def one(task, top, kill_at=0, after_s=None):
     return os.WIFSIGNALED(status)
 
 
-def main(name, folder, random_kills=0):
+def refused(*_args, **_more):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def main(name, folder, random_kills="0", without=""):
+    for call in filter(None, without.split(",")):
+        setattr(os, call, refused)
     task, top, kills = {cls.__name__: cls for cls in (Keeping, Updating, Dedup, Undo, Garbage, ThroughTheBin)}[name](), Path(folder), 0
     while one(task, top, kill_at=kills + 1):
         kills += 1
-    for _ in range(random_kills):
+    for _ in range(int(random_kills)):
         kills += one(task, top, after_s=random.random() * 0.03)
     print(kills)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    main(*sys.argv[1:])

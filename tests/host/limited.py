@@ -4,6 +4,7 @@ comes before the system call, for links; by the kernel, as a user without rights
     python limited.py symlink|links|readonly FOLDER
 """
 
+import concurrent.futures.thread  # noqa: F401 (read before the rights to read it are given up)
 import errno
 import fcntl  # noqa: F401 (read before the rights to read it are given up)
 import hashlib
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 
 from reverie.errors import ReverieError
-from reverie.host.depot import bin, dedup, upkeep# noqa: F401 (read before the rights to read them are given up)
+from reverie.host.depot import bin, dedup, upkeep  # noqa: F401 (read before the rights to read them are given up)
 from reverie.host.depot import Depot
 
 A = b"a" * 200_000

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sqlite3
+import subprocess
 import time
 
 import pytest
@@ -249,6 +250,19 @@ def test_equal_files_become_one_and_the_room_is_really_given_back(depot, storage
     assert a.is_symlink() and b.is_symlink() and not c.is_symlink() and a.read_bytes() == b.read_bytes()
     assert {link.view for link in depot.links()} == {"x", "y"}
     assert depot.dedup([storage / "webuis"]).changes == []
+
+
+def test_what_belongs_to_a_program_s_own_repository_stays_a_file(depot, storage):
+    """Else that program could not be updated any more. What somebody put beside is stored once, as everywhere."""
+    files = []
+    for ui in ("x", "y"):
+        home = storage / "webuis" / ui
+        files += [lay(home / "models/VAE-approx/model.pt", A), lay(home / "models/Lora/mine.safetensors", B), lay(home / "readme.txt", A)]
+        git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(home)]
+        for command in (["init", "-q"], ["add", "models/VAE-approx"], ["config", "core.fsmonitor", f"touch {storage}/ran; false"]):
+            subprocess.run([*git, *command], check=True, timeout=30)
+    depot.dedup([Place(storage / "webuis/x/models/VAE-approx", "vae_approx", "x"), Place(storage / "webuis")])
+    assert [path.is_symlink() for path in files] == [False, True, False] * 2 and not (storage / "ran").exists()
 
 
 def test_files_that_differ_only_between_the_samples_stay_two(depot, storage):

@@ -14,3 +14,10 @@ def test_killed_at_any_step_nothing_is_lost(job, at_least, tmp_path):
     done = subprocess.run([sys.executable, str(KILLED), job, str(tmp_path / "top"), "10"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout) >= at_least
+
+
+@pytest.mark.parametrize("job", ["Keeping", "Updating"])
+@pytest.mark.parametrize("without", ["symlink", "symlink,link"])
+def test_nor_on_a_drive_without_links(job, without, tmp_path):
+    done = subprocess.run([sys.executable, str(KILLED), job, str(tmp_path / "top"), "5", without], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]

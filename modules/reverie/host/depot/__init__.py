@@ -175,8 +175,8 @@ class Depot:
         stat, row = linking.lstat(at), self._link_row(at)
         if stat is None:
             return self._place(blob, at, view, linking.make)
-        if row is not None and self.is_ours(row, exactly=False):
-            if at.exists() and (row["way"] == "copy" and row["sha256"] == blob.name or os.path.samefile(at, blob)):
+        if row is not None and (self.is_ours(row, exactly=False) or self._is_of_a_killed_run(at, stat)):
+            if at.exists() and (row["way"] == "copy" and row["sha256"] == blob.name and self.is_ours(row) or os.path.samefile(at, blob)):
                 return "there"
             return self._place(blob, at, view, linking.replace)
         if at.exists() and os.path.samefile(at, blob):
@@ -188,6 +188,10 @@ class Depot:
                 return "there"  # the same bytes, but somebody is at it
             return self._place(blob, at, view, linking.replace, run=new_id(), was=stat)
         raise BadInput(f"There is something else at {at} already.", "Move it away or give it another name, then do this again.")
+
+    def _is_of_a_killed_run(self, at: Path, stat: os.stat_result) -> bool:
+        """Whether our hard link or copy of before is there, and its row tells of the next one already: its bytes are in the depot."""
+        return linking.is_regular(stat) and self.has(self.hash_of(at))
 
     def _place(self, blob: Path, at: Path, view: str, put: Callable, run: str = "", was: os.stat_result | None = None) -> str:
         """Make the link by the first way that this file system has; its row comes first."""
