@@ -1,6 +1,7 @@
 """The depot: bytes once, links that are known to be ours, and nobody's file touched."""
 
 import hashlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -212,6 +213,28 @@ def test_a_manifest_that_is_lost_is_told_again_by_what_lies_there(storage, how):
         assert (kept.about, link.path, link.sha256) == ({"title": "X"}, at, sha(A))
         assert depot.withdraw(at)
     assert how == "lost" or list(storage.glob("depot.sqlite3.damaged-*"))
+
+
+NOTE = {"kind": "lora", "name": "x.safetensors", "url": "", "about": {}, "kept_at": 1.0}
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["[" * 100_000, "5", '["x", null]', '{"a": 1}', *(json.dumps([{**NOTE, **wrong}]) for wrong in (
+        {"kind": 5}, {"name": ["x"]}, {"name": "../../../x"}, {"name": "/etc/x"}, {"name": "a\0b"}, {"name": "x" * 300}, {"name": "C:\\x"},
+        {"url": {}}, {"url": "\ud800"}, {"about": [1]}, {"about": {"x": 1e999}}, {"kept_at": None}, {"kept_at": 1e999}, {"kind": "../x"},
+    ))],
+    ids=lambda said: said[:70],
+)
+def test_a_note_that_can_be_none_is_left_out_and_the_others_stay(storage, said):
+    with Depot(storage) as depot:
+        good, bad = keep(depot), keep(depot, B, name="b.safetensors")
+        bad.with_name(bad.name + ".kept.json").write_text(said)
+    (storage / "depot.sqlite3").unlink()
+    with Depot(storage) as depot:
+        assert [kept.path for kept in depot.find()] == [good]
+        keep(depot, B, name="again.safetensors")
+        assert {kept.name for kept in depot.find()} == {"x.safetensors", "again.safetensors"}
 
 
 def test_a_manifest_of_a_newer_version_is_left_alone(storage):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -19,12 +18,12 @@ from typing import Any, Callable, Iterable
 from reverie.errors import NotFound, ReverieError
 from reverie.host.depot import digests, linking
 from reverie.host.depot.bin import new_id
+from reverie.host.depot.git_files import GitFiles
 from reverie.host.depot import MODEL_ENDS, NO_MODELS, Change, Depot, Report, kind_of
 
 MIN_BYTES = 64 << 10
 SETTLE_S = 5  # a file that changed within these seconds is taken to be in the making
 BATCH = 200
-GIT_S = 60
 _UNFINISHED = (".aria2", ".part", ".crdownload", ".tmp")
 
 OnProgress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
@@ -83,7 +82,7 @@ class _Run:
         self.on_progress, self.cancelled, self.min_bytes = on_progress, cancelled, min_bytes
         self.report = Report(action, dry_run, new_id())
         self._hashed: list[tuple] = []
-        self._git = _Git()
+        self._git = GitFiles()
 
     def go(self) -> Report:
         started = time.monotonic()
@@ -325,38 +324,6 @@ def likely(depot: Depot, places: list[Place], **how: Any) -> list[list[Path]]:
     found = run._walk()
     groups = run._alike(found, run._blobs({one.stat.st_size for one in found}))
     return [[_path(one) for one in group] for group in groups]
-
-
-class _Git:
-    """Which files a program's own repository has: with a link in place of one it could not be updated any more."""
-
-    def __init__(self) -> None:
-        self._tops: dict[Path, Path | None] = {}  # folder → its repository
-        self._files: dict[Path, frozenset[str]] = {}
-
-    def has(self, path: Path) -> bool:
-        top = self._top(path.parent)
-        if top is None:
-            return False
-        if top not in self._files:
-            self._files[top] = frozenset(_in_git(top))
-        return path.relative_to(top).as_posix() in self._files[top]
-
-    def _top(self, folder: Path) -> Path | None:
-        if folder not in self._tops:
-            above = folder.parent if folder.parent != folder else None
-            self._tops[folder] = folder if (folder / ".git").exists() else self._top(above) if above else None
-        return self._tops[folder]
-
-
-def _in_git(top: Path) -> list[str]:
-    """Nothing that the repository's own settings name is run."""
-    command = ["git", "-c", "core.fsmonitor=false", "-c", "safe.directory=*", "-C", str(top), "ls-files", "-z"]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=GIT_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return os.fsdecode(done.stdout).split("\0") if done.returncode == 0 else []
 
 
 def _is_text(name: str) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Iterator
 
 from reverie.host.depot import linking
 from reverie.host.depot.words import HEX, KEPT, kind_of
+
+MAX_BYTES = 255  # of one part of a name, as most file systems have it
 
 
 def tell_again(depot) -> None:
@@ -30,11 +32,28 @@ def tell_again(depot) -> None:
 
 
 def read_kept(place: Path) -> list[dict[str, Any]]:
-    """What is noted beside a blob; what cannot be read is nothing."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
+    """What is noted beside a blob; what cannot be read, or can be no name of a model, is nothing."""
+    try:
         found = json.loads(place.read_text("utf-8"))
-        return [row for row in found if {"kind", "name", "url", "about", "kept_at"} <= set(row)]
-    return []
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [row for row in found if _is_note(row)] if isinstance(found, list) else []
+
+
+def _is_note(row: Any) -> bool:
+    """Whether it has what a note has. It may come from somebody else's storage, and its name becomes a path in each view."""
+    types = {"kind": str, "name": str, "url": str, "about": dict, "kept_at": (int, float)}
+    if not isinstance(row, dict) or any(not isinstance(row.get(key), type_) for key, type_ in types.items()):
+        return False
+    parts = row["name"].split("/")
+    try:
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except ValueError:
+        return False
+    return (
+        bool(re.fullmatch(r"[a-z_]{1,40}", row["kind"])) and not any(part in ("", ".", "..") or len(part.encode()) > MAX_BYTES for part in parts)
+        and not re.search(r"[\x00-\x1f\x7f\\:]", row["name"])
+    )
 
 
 def _links_on_disk(depot) -> Iterator[tuple[Path, str, str]]:
