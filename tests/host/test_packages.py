@@ -1,11 +1,14 @@
 """A WebUI is installed from a package or a repository, carried on with after a kill, and taken away without what is the person's."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import lz4.frame
 import pytest
 
 import small_webui
-from reverie.errors import BadInput, Busy, Cancelled, DiskFull, FetchFailed, HostFailed, NotFound
+from reverie.errors import BadInput, Busy, Cancelled, DiskFull, FetchFailed, HostFailed, NotFound, ReverieError
 from reverie.host import webuis
 from reverie.host.webuis import packages, venvs
 from reverie.host.depot.bin import Bin
@@ -102,6 +105,54 @@ def test_a_package_in_one_folder_loses_that_folder(settings, made, tmp_path):
     ui = small(settings, **made | {"package": str(small_webui.package(tmp_path / "boxed", "ComfyUI-1.2")), "package_sha256": ""})
     packages.install(ui, settings)
     assert (webuis.home(ui, settings) / "main.py").is_file()
+
+
+def test_signs_of_another_installation_in_a_package_are_not_believed(settings, made, tmp_path):
+    """As of one that was packed from an installed folder: its list of links would lead to files that are somebody's."""
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    packed = tmp_path / "packed.zip"
+    shutil.copy(made["package"], packed)
+    links = json.dumps({"links": [{"path": str(precious)}], str(precious): {}})
+    with zipfile.ZipFile(packed, "a") as archive:
+        for name, text in ((".reverie.json", '{"state": "installed", "venv": "another"}'), (".reverie-links.json", links), (".reverie-files.json", '[["main.py", 1, 1]]')):
+            archive.writestr(name, text)
+    ui = small(settings, **{**made, "package": str(packed), "package_sha256": ""})
+    packages.install(ui, settings)
+    home = webuis.home(ui, settings)
+    assert webuis.receipt(ui, settings)["venv"] != "another" and "precious" not in json.dumps([p.read_text() for p in home.glob(".reverie*")])
+    packages.uninstall(ui, settings)
+    assert precious.read_text() == "mine" and not home.exists()
+
+
+def test_a_disk_that_fills_up_in_the_middle_is_one_sentence_and_with_room_it_goes_on(made, tmp_path):
+    """A small memory disk; without the right to mount one there is nothing to try this on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "none", str(disk)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no memory disk can be mounted here")
+    try:
+        settings, ballast = Settings(root=ROOT, storage=disk / "storage"), disk / "ballast"
+        ui = small(settings, **made)
+
+        def fill(step):
+            if step.what == when and not ballast.exists():
+                with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"x" * 4096)
+
+        for when in ("unpacking its package", "moving it in", "unpacking its environment", "fitting its environment to its place"):
+            with pytest.raises(ReverieError) as full:
+                packages.install(ui, settings, fill)
+            assert "space" in str(full.value) or "free" in str(full.value), (when, str(full.value))
+            assert not webuis.is_installed(ui, settings)
+            ballast.unlink()
+        packages.install(ui, settings)
+        assert webuis.is_installed(ui, settings)
+        nothing_left(settings)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=60)
 
 
 def test_a_package_of_something_else_is_refused(settings, made, tmp_path):

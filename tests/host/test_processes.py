@@ -226,6 +226,18 @@ def test_a_program_whose_keeper_was_killed_is_still_found_and_stopped(settings):
     assert not alive(pids)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is told of a parent's death")
+def test_a_program_whose_keeper_is_killed_ends_and_what_it_leaves_goes_with_the_next_start(settings):
+    family = [sys.executable, "-c", "import subprocess, sys, time; subprocess.Popen(['sleep', '900'], start_new_session=True); print('ready', flush=True); time.sleep(900)"]
+    record = start(settings, family)
+    wait_until(lambda: len(processes.family(record)) == 2)
+    pids = [process.pid for process in processes.family(record)]
+    os.kill(record.keeper, signal.SIGKILL)
+    wait_until(lambda: not record.alive)
+    start(settings, SLEEPS)
+    assert not alive(pids)
+
+
 def test_its_keeper_asked_to_end_ends_it(settings):
     record = start(settings, SLEEPS)
     os.kill(record.keeper, signal.SIGTERM)

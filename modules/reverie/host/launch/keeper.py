@@ -21,6 +21,7 @@ from pathlib import Path
 from reverie.errors import ReverieError
 from reverie.host.launch import logs, processes
 from reverie.host.launch.processes import Running
+from reverie.host.webuis.commands import dies_with_us
 
 GRACE_S = 10  # for a program whose parent is gone
 LOCK_S = 5  # the keeper of an earlier start may just be leaving
@@ -61,8 +62,10 @@ def _say(answer: dict) -> int:
 
 def _keep(order: dict, path: Path, ending: threading.Event) -> int:
     earlier = processes.read(path)
-    if earlier is not None and earlier.pid and earlier.alive:  # its keeper was killed; it was not
-        return _say({"busy": earlier.pid})
+    if earlier is not None:
+        if earlier.pid and earlier.alive:  # its keeper was killed; it was not
+            return _say({"busy": earlier.pid})
+        processes.end(lambda: processes.family(earlier), 1)  # what it left behind, where its keeper was killed too
     _adopt_orphans()
     known = {key: order[key] for key in ("name", "mark", "log", "command", "ends_with_parent", "about")}
     record = Running(**known, keeper=os.getpid(), keeper_born=processes.born(os.getpid()), since=time.time())
@@ -105,7 +108,7 @@ def _open(order: dict) -> subprocess.Popen:
     apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
     env = {**order["env"], processes.MARK: order["mark"]}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
-    return subprocess.Popen(order["command"], cwd=order["cwd"], env=env, **pipes, **apart)
+    return subprocess.Popen(order["command"], cwd=order["cwd"], env=env, **pipes, **apart, preexec_fn=dies_with_us())
 
 
 def _pump(source, log: logs.Bounded) -> None:

@@ -30,7 +30,7 @@ def run(
     try:
         process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=os.name == "posix", preexec_fn=_dies_with_us(),
+            start_new_session=os.name == "posix", preexec_fn=dies_with_us(),
         )
     except OSError as error:
         raise HostFailed(f"{title} cannot be started ({error.strerror}).", f"Install {Path(command[0]).name}, then call this again.") from None
@@ -45,7 +45,7 @@ def run(
         process.stdout.close()
 
 
-def _dies_with_us() -> Callable[[], object] | None:
+def dies_with_us() -> Callable[[], object] | None:
     """On Linux: what ends the program when this one is killed (PR_SET_PDEATHSIG); the next run must not find it at work still."""
     if not sys.platform.startswith("linux"):
         return None

@@ -195,7 +195,10 @@ def _get_package(ui: WebUI, settings: Settings, ready: Path, tell: Tell, cancell
     told = lambda done, total: tell(Step("unpacking its package", done, total))
     archives.unpack(archive, unpacked, folds_case=True, on_progress=told, cancelled=cancelled)
     try:
-        os.replace(_root(ui, unpacked), ready)
+        root = _root(ui, unpacked)
+        for name in tree.OURS:  # somebody packed what was installed here once: its signs are not those of this installation
+            archives.remove(root / name)
+        os.replace(root, ready)
     finally:
         archives.remove(unpacked)
     bring_package.done_with(archive, settings)
