@@ -26,7 +26,7 @@ def main(namespace: dict) -> None:
 def tell(summary: dict) -> None:
     """Where the results lie; the run has written the same to storage/outputs/runs/last.json."""
     pictures = summary.get("pictures", [])
-    print(f"{len(pictures)} pictures in {summary.get('seconds', 0):.0f} s")
+    print(f"{len(pictures)} picture{'' if len(pictures) == 1 else 's'} in {summary.get('seconds', 0):.0f} s")
     for name, key in (("storyboard", "storyboard"), ("book", "epub"), ("comic", "pdf"), ("short film", "animatic")):
         if summary.get(key):
             print(f"{name}: {summary[key]}")

@@ -121,6 +121,8 @@ def open_picture(path: Path, data: bytes | None = None, ground: str = "white"):
                 return picture.convert("RGB")
             picture = picture.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", picture.size, ground), picture).convert("RGB")
+    except FileNotFoundError:
+        raise BadInput(f"There is no picture {path}.", "Check the path.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path} is not a picture that can be read ({error}).", "Give a whole PNG, JPEG or WebP.") from None
 

@@ -46,6 +46,19 @@ def test_a_dry_run_does_nothing(small):
     assert [row["done"] for row in json.loads(said(small("webui", "install", "small", "--dry-run", "--json")))] == [False, False]
 
 
+def test_a_dry_run_names_the_extensions_and_refuses_unknown_ones(reverie):
+    shown = said(reverie("webui", "install", "comfyui", "-e", "ComfyUI-Manager", "--dry-run"))
+    assert re.search(r"^to do +add extension ComfyUI-Manager .*https://", shown, re.M)
+    refused = reverie("webui", "install", "comfyui", "-e", "no-such", "--dry-run")
+    assert refused.returncode and "no extension 'no-such'" in refused.stderr and "ComfyUI-Manager" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["link", "update"])
+def test_what_is_not_installed_is_neither_linked_nor_asked_for(reverie, command):
+    done = reverie("webui", command, "forge")
+    assert done.returncode and "is not installed. Install it: reverie webui install forge" in done.stderr
+
+
 def test_install_link_start_stop_uninstall(small):
     """The whole way, with a model that is there before and one that comes after."""
     model = small.storage / "models/checkpoints/before.safetensors"

@@ -104,7 +104,7 @@ def install(webui: str, way: str, extension: tuple[str, ...], dry_run: bool, as_
     here = settings.load()
     ui = webuis.find(webui, here)
     if dry_run:
-        _tell_plan(packages.plan(ui, here, way), as_json)
+        _tell_plan([*packages.plan(ui, here, way), *_plan_of_extensions(ui, here, extension)], as_json)
         return
     receipt = packages.install(ui, here, (lambda step: None) if as_json else Progress(), way=way, extensions=extension)
     with Depot(here.storage) as depot:
@@ -118,6 +118,19 @@ def install(webui: str, way: str, extension: tuple[str, ...], dry_run: bool, as_
         click.echo(f"Extension {id} is not: {why}")
     _tell_views(report)
     click.echo(f"Start it: reverie webui start {ui.id}")
+
+
+def _plan_of_extensions(ui, here, asked: tuple[str, ...]) -> list:
+    """What would be done for these extensions. NotFound for one that the catalogue does not have."""
+    from reverie.errors import NotFound
+    from reverie.host.webuis import extensions, packages
+
+    offered, have = {row.id: row for row in extensions.for_webui(ui, here)}, extensions.installed(ui, here)
+    for id in asked:
+        if id not in offered:
+            raise NotFound(f"There is no extension '{id}' for {ui.title}.", f"There are: {', '.join(offered)}.")
+    rows = [offered[id] for id in asked]
+    return [packages.Action(f"add extension {row.id}", row.package or row.git, 0, (row.folder or row.id) in have) for row in rows]
 
 
 def _tell_plan(actions, as_json: bool) -> None:
@@ -173,7 +186,7 @@ def link(webui: tuple[str, ...], as_json: bool) -> None:
     from reverie.host.depot import Depot
 
     here = settings.load()
-    chosen = [webuis.find(id, here) for id in webui] or [ui for ui in webuis.all(here) if webuis.is_installed(ui, here)]
+    chosen = [_installed(id, here) for id in webui] or [ui for ui in webuis.all(here) if webuis.is_installed(ui, here)]
     done = {}
     with Depot(here.storage) as depot:
         for ui in chosen:
@@ -185,6 +198,17 @@ def link(webui: tuple[str, ...], as_json: bool) -> None:
     for id, report in done.items() if not as_json else ():
         click.echo(f"{id}:")
         _tell_views(report)
+
+
+def _installed(id: str, here):
+    """The WebUI of this id. NotFound if there is none, HostFailed if it is not installed."""
+    from reverie.errors import HostFailed
+    from reverie.host import webuis
+
+    ui = webuis.find(id, here)
+    if not webuis.is_installed(ui, here):
+        raise HostFailed(f"{ui.title} is not installed.", f"Install it: reverie webui install {ui.id}")
+    return ui
 
 
 def _tell_views(report) -> None:
@@ -200,11 +224,10 @@ def _tell_views(report) -> None:
 
 def update(webui: str, as_json: bool) -> None:
     from reverie import settings
-    from reverie.host import webuis
     from reverie.host.webuis import packages
 
     here = settings.load()
-    ui = webuis.find(webui, here)
+    ui = _installed(webui, here)
     newer = packages.update(ui, here)
     if as_json:
         click.echo(json.dumps({"id": ui.id, "newer": newer}))
