@@ -118,4 +118,8 @@ def chosen(given: dict) -> dict:
 def show(widget) -> None:
     from IPython.display import display
 
+    with contextlib.suppress(ImportError, AttributeError):  # Colab's own page knows the widgets of ipywidgets 7 only
+        from google.colab import output
+
+        output.enable_custom_widget_manager()
     display(widget)

@@ -60,7 +60,7 @@ def test_nothing_is_measured_before_somebody_asks(settings):
 
 def test_it_shows_what_takes_the_room_and_why_it_could_go(tab):
     assert "models: loras" in tab.chart.value and 'role="img"' in tab.chart.value
-    shown = "".join(getattr(child, "value", "") for row in tab.list.children for child in getattr(row, "children", (row,)) if isinstance(getattr(child, "value", ""), str))
+    shown = "".join(str(getattr(child, name, "")) for row in tab.list.children for child in getattr(row, "children", (row,)) for name in ("value", "description"))
     assert "2 files that look like 1" in shown and "look first" in shown and "made again when it is needed" in shown
     assert not tab.to_bin.disabled and not tab.once.disabled and not any(box.value for box, _ in tab._picks)
 

@@ -16,7 +16,7 @@ from reverie.host import choices, secrets
 from reverie.host.choices import Choices
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "host"))
-from hub_servers import CIVITAI_TOKEN, Hubs  # noqa: E402
+from hub_servers import CIVITAI_TOKEN, Hubs, sha256  # noqa: E402
 
 PATIENCE_S = 120
 
@@ -103,7 +103,9 @@ def test_search_base_kind_and_order_narrow_the_list_and_leave_ticks_alone():
     page.base.value, page.kind.value, page.sort.value = "All", "Every kind", "Largest first"
     sizes = [offer.size for offer in page.shown()]
     assert sizes == sorted(sizes, reverse=True) and sorted(titles(page)) == sorted(everything)
-    assert page.state.choices.models == ("sd15",) and SORTS[0] != page.sort.value
+    page.boxes["models", "flux-dev"].value, page.sort.value = True, "Chosen first"
+    assert [offer.id for offer in page.shown()][:2] == ["sd15", "flux-dev"]
+    assert page.state.choices.models == ("sd15", "flux-dev") and SORTS[0] != page.sort.value
 
 
 def test_the_foot_counts_and_says_what_to_untick():
@@ -254,6 +256,24 @@ def test_a_search_shows_cards_pages_and_adds_the_chosen_file(hubs, here):
     wait_for(lambda: page.cards[0].button.description == "Add")
     cell.state.flush()
     assert kept(here)["civitai"][0]["name"] == "full.safetensors"
+
+
+def test_opened_the_tab_shows_what_is_liked_and_marks_what_is_here(hubs, here):
+    data = b"x" * 3000
+    hubs.add_model("Moon", "LORA", "SDXL 1.0", {"moon.safetensors": data}, images=[])
+    hubs.add_model("Sun", "LORA", "SDXL 1.0", {"sun.safetensors": 3000}, images=[])
+    blob = here.storage / "blobs" / sha256(data)[:2] / sha256(data)
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(data)
+    cell = Choose()
+    page = cell.pages["CivitAI"]
+    assert not hubs.asked("civitai")
+    cell.tabs.selected_index = list(cell.pages).index("CivitAI")
+    wait_for(lambda: len(page.cards) == 2)
+    assert ["✓ here" in card.about.value for card in page.cards] == [True, False]
+    cell.tabs.selected_index = 0
+    cell.tabs.selected_index = list(cell.pages).index("CivitAI")
+    assert len(hubs.asked("civitai")) == 1
 
 
 def test_adults_stay_out_unless_asked_for_and_early_access_is_told(hubs):

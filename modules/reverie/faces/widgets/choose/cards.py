@@ -8,15 +8,17 @@ from reverie.faces.widgets import look
 from reverie.faces.widgets.choose.pieces import classed, html, named, size_text
 from reverie.host.choices import Pick
 
+SITE = "https://civitai.com"
+
 
 class Card:
-    """`add(pick)` puts it into the choices, or takes it out if `chosen(pick)`; `kinds` says CivitAI's type → our kind; `site` is
-    where its page is."""
+    """`add(pick)` puts it into the choices, or takes it out if `chosen(pick)`; `kinds` says CivitAI's type → our kind; `here(file)`
+    says whether these bytes are on this machine already."""
 
-    def __init__(self, model: Any, kinds: dict[str, str], add: Callable[[Pick], None], chosen: Callable[[Pick], bool], site: str = "https://civitai.com"):
+    def __init__(self, model: Any, kinds: dict[str, str], add: Callable[[Pick], None], chosen: Callable[[Pick], bool], here: Callable[[dict], bool]):
         import ipywidgets
 
-        self.model, self._kinds, self._chosen, self._site = model, kinds, chosen, site
+        self.model, self._kinds, self._chosen, self._here = model, kinds, chosen, here
         self.picture, self.about = html(_frame("", ""), "rv-model-picture"), html("", "rv-model-about")
         self.versions = [version for version in model.versions if version.files]
         self.version = named(ipywidgets.Dropdown(options=[(_version_label(version), index) for index, version in enumerate(self.versions)]), "Version")
@@ -68,20 +70,19 @@ class Card:
     def _file(self) -> dict[str, Any]:
         return self.versions[self.version.value].files[self.file.value]
 
-    def _page(self, version: Any) -> str:
-        return f"{self._site}/models/{self.model.id}?modelVersionId={version.id}"
-
     def _words(self) -> str:
         version = self.versions[self.version.value]
-        facts = [self.model.type, version.base_model]
+        here = '<span class="rv-chip rv-here">✓ here</span>' if self._here(self._file()) else ""
+        facts = look.chips([self.model.type, version.base_model]) + here
         by = f"by {self.model.creator}" if self.model.creator else ""
         told = " · ".join(filter(None, (size_text(_size(self._file())), by, f"{self.model.downloads:,} downloads")))
         early = f'<p class="rv-early">Early access{_until(version.early_access)}: only who paid for it can download it.</p>' if version.early_access else ""
+        place = look.esc(f"{SITE}/models/{self.model.id}?modelVersionId={version.id}")
         words = f'<p class="rv-words-of">{look.chips(version.trained_words[:4])}</p>' if version.trained_words else ""
         other = "" if self.model.type in self._kinds else f"<p class='rv-early'>A {look.esc(self.model.type)} is no kind of model that can be kept here.</p>"
         return (
-            f'<h4 title="{look.esc(self.model.title)}">{look.esc(self.model.title)}</h4><p>{look.chips(facts)}</p>'
-            f'<p><small>{look.esc(told)} · <a href="{look.esc(self._page(version))}" target="_blank" rel="noopener">its page</a></small></p>{words}{early}{other}'
+            f'<h4 title="{look.esc(self.model.title)}">{look.esc(self.model.title)}</h4><p>{facts}</p>'
+            f'<p><small>{look.esc(told)} · <a href="{place}" target="_blank" rel="noopener">its page</a></small></p>{words}{early}{other}'
         )
 
 

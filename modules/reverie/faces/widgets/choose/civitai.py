@@ -147,7 +147,7 @@ class CivitaiTab:
             self.words.value = look.status(said, "bad")
             return
         self._after = found.cursor
-        self.cards = [Card(model, self._kinds, self._add, self._is_chosen) for model in found.items]
+        self.cards = [Card(model, self._kinds, self._add, self._is_chosen, self._is_here) for model in found.items]
         self.grid.children = [card.widget for card in self.cards]
         pages = f"Page {len(self._cursors)}" if found.cursor or len(self._cursors) > 1 else f"{len(self.cards)} found"
         self.words.value = look.status(pages if self.cards else "Nothing was found. Try other words, another type or a longer time.")
@@ -195,6 +195,10 @@ class CivitaiTab:
     def _add(self, pick) -> None:
         there = next((kept for kept in self.state.choices.civitai if (kept.version, kept.file) == (pick.version, pick.file)), None)
         self.state.tick("civitai", there or pick, there is None)
+
+    def _is_here(self, file: dict[str, Any]) -> bool:
+        sha256 = str((file.get("hashes") or {}).get("SHA256") or "").lower()
+        return len(sha256) == 64 and sha256.isalnum() and (self.state.settings.storage / "blobs" / sha256[:2] / sha256).is_file()
 
     def _is_chosen(self, pick) -> bool:
         return any((kept.version, kept.file) == (pick.version, pick.file) for kept in self.state.choices.civitai)

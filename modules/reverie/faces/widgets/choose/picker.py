@@ -10,7 +10,7 @@ from reverie.faces.widgets.choose.state import State
 from reverie.host.choices import offers as offers_module
 from reverie.host.choices.offers import BASES, Offer
 
-SORTS = ("Best known first", "Smallest first", "Largest first", "By name")
+SORTS = ("Best known first", "Chosen first", "Smallest first", "Largest first", "By name")
 _SORTED = {
     "Smallest first": lambda offer: offer.size or float("inf"),
     "Largest first": lambda offer: -offer.size,
@@ -56,6 +56,8 @@ class Picker:
             if all(word in f"{offer.title} {offer.base} {offer.note} {offer.id}".casefold() for word in words)
             and self.base.value in ("All", _base(offer)) and self.kind.value in ("Every kind", KINDS[offer.key])
         ]
+        if self.sort.value == "Chosen first":
+            return sorted(found, key=lambda offer: offer.id not in getattr(self.state.choices, offer.key))
         return sorted(found, key=_SORTED[self.sort.value]) if self.sort.value in _SORTED else found
 
     def draw(self) -> None:
