@@ -30,6 +30,8 @@ SERVER = textwrap.dedent('''
         sys.exit(3)
     if how == "quiet death":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "will not end":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if how == "hangs":
         time.sleep(1000)
     if how == "chatters":

@@ -243,6 +243,55 @@ def test_the_last_words_are_the_cause_of_a_traceback():
     assert launch.last_words([]) == ""
 
 
+LAUNCHES = """
+import sys
+from pathlib import Path
+from reverie.host import launch, webuis
+from reverie.settings import Settings
+settings = Settings(root=Path(sys.argv[1]), storage=Path(sys.argv[2]), device="cpu")
+ui = webuis.WebUI(id="small", title="Small", start=("$PYTHON", "server.py", "$PORT", sys.argv[3]), health="/ping", port=int(sys.argv[4]))
+sys.stdin.readline()
+print(launch.launch(ui, settings).pid, flush=True)
+sys.stdin.readline()
+"""
+
+
+def kernel(settings, how, port):
+    words = [str(settings.root), str(settings.storage), how, str(port)]
+    return subprocess.Popen([sys.executable, "-c", LAUNCHES, *words], env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_notebooks_that_start_it_at_once_get_the_same_one(settings):
+    installed(settings, "chatters")
+    port = launch.free_port(0)
+    kernels = [kernel(settings, "chatters", port) for _ in range(3)]
+    for each in kernels:
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    pids = {each.stdout.readline() for each in kernels}
+    for each in kernels:
+        each.communicate("", timeout=PATIENCE_S)
+    assert len(pids) == 1 and pids != {""}
+
+
+def test_after_a_kernels_restart_the_one_that_is_just_ending_is_not_taken_for_running(settings):
+    ui = installed(settings, "will not end")
+    first = kernel(settings, "will not end", 0)
+    first.stdin.write("go\n")
+    first.stdin.flush()
+    pid = int(first.stdout.readline())
+    first.kill()
+    first.communicate(timeout=PATIENCE_S)
+    deadline = time.monotonic() + PATIENCE_S
+    while not launch.find(ui, settings).ending:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert processes.born(pid)
+    record = launch.launch(ui, settings)
+    assert record.pid != pid and not processes.born(pid) and launch.health(record) == "up"
+    launch.stop(ui, settings, 0)
+
+
 def test_an_amd_cards_memory_is_what_its_driver_tells(tmp_path):
     assert launch.amd_vram_gb(tmp_path) == 0
     for name, said in (("card0", "536870912\n"), ("card1", "17163091968\n"), ("card2", "no number")):

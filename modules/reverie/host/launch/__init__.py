@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable
 
 from reverie import models
-from reverie.errors import Cancelled, HostFailed, ReverieError
+from reverie.errors import Busy, Cancelled, HostFailed, ReverieError
 from reverie.host import webuis
 from reverie.host.choices import launch_options
 from reverie.host.launch import logs, processes
@@ -34,6 +34,7 @@ SILENT_S = 900  # without a word in the log and without an answer: it hangs. A f
 TELL_S = 20  # so often somebody who waits hears of it, where the log says nothing
 LOOK_S = 0.4
 ANSWER_S = 5
+HURRY_S = 3  # for one that is being ended already
 NEAR_PORTS = 20
 MOST_REFUSED = 5
 ON = {"gpu": "on the card", "low_vram": "sparing the card's memory", "cpu": "on the processor"}
@@ -55,7 +56,9 @@ def launch(
     hear = on_line or (lambda line: None)
     say = on_note or hear
     there = find(ui, settings)
-    if there is not None and there.alive:
+    if there is not None and there.ending:  # of a kernel that was restarted just now: it still answers, and not for long
+        stop(ui, settings, HURRY_S)
+    elif there is not None and there.alive:
         say(f"{ui.title} runs already: {there.about.get('url', '')}")
         return _wait(ui, there, settings, say, None, cancelled, silent_s)
     if not webuis.is_installed(ui, settings):
@@ -63,7 +66,14 @@ def launch(
     words = allowed(extra)
     _lead_to_models(ui, settings, say)
     for last in (False, True):
-        record = _start(ui, settings, say, port or ui.port, words, ends_with_parent)
+        try:
+            record = _start(ui, settings, say, port or ui.port, words, ends_with_parent)
+        except Busy:  # another notebook was quicker by a moment
+            record = find(ui, settings)
+            if record is None:
+                raise
+            say(f"{ui.title} is being started by another program: it is waited for.")
+            return _wait(ui, record, settings, say, None, cancelled, silent_s)
         try:
             return _wait(ui, record, settings, say, hear, cancelled, silent_s)
         except _PortTaken as error:

@@ -90,18 +90,20 @@ def _keep(order: dict, path: Path, ending: threading.Event) -> int:
         ending.set()
         _say({"error": getattr(error, "strerror", None) or str(error)})
     finally:
+        _write(path, replace(record, ending=True))
         processes.end(lambda: processes.family(record), GRACE_S if ending.is_set() else 1)
-    _write_end(path, record, child.wait(processes.KILL_S))
+    _write(path, replace(record, ending=True, code=child.wait(processes.KILL_S), ended=time.time()))
     pump.join(2)
     log.close()
     return 0
 
 
-def _write_end(path: Path, record: Running, code: int) -> None:
+def _write(path: Path, record: Running) -> None:
+    """Only over its own record: a stop takes that away, and another start may have come meanwhile."""
     now = processes.read(path)
     if now is not None and now.mark == record.mark:
         with contextlib.suppress(OSError, ReverieError):
-            processes.write(path, replace(record, code=code, ended=time.time()))
+            processes.write(path, record)
 
 
 def _open(order: dict) -> subprocess.Popen:

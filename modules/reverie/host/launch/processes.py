@@ -38,7 +38,7 @@ _held: dict[int, subprocess.Popen] = {}  # keepers that end with this process: t
 @dataclass(frozen=True)
 class Running:
     """One program, as its record says: `pid` 0 while it is being started; `born` tells its process from a later one of the same
-    number; `code` is its exit status once it has ended by itself, `about` what the one who started it wants to know again."""
+    number; `ending` while its keeper ends it, `code` is its exit status once it has ended, `about` what the one who started it wants to know again."""
 
     name: str
     mark: str
@@ -52,6 +52,7 @@ class Running:
     ends_with_parent: bool = True
     code: int | None = None
     ended: float = 0.0
+    ending: bool = False
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
