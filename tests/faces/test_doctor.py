@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +62,9 @@ def test_a_foreign_database_is_a_warning(here):
     sqlite3.connect(here.database).close()
     here.database.write_bytes(b"")
     assert not cli_doctor.check_database(here).ok
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="wants a folder that nobody can write into, root neither")
+def test_a_storage_where_nothing_can_be_written_is_a_warning_for_root_too(here):
+    assert cli_doctor.check_storage(here).ok
+    assert not cli_doctor.check_storage(replace(here, storage=Path("/proc/reverie"))).ok

@@ -8,6 +8,7 @@ import platform
 import shutil
 import sqlite3
 import sys
+import tempfile
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -89,7 +90,16 @@ def check_disk(settings) -> Finding:
 def check_storage(settings) -> Finding:
     folder = storage.nearest(settings.storage)
     advice = f"{folder} cannot be written: change its permissions or set REVERIE_STORAGE."
-    return Finding("storage", os.access(folder, os.W_OK), str(settings.storage), advice)
+    return Finding("storage", _can_be_written(folder), str(settings.storage), advice)
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Tried, since for root every folder looks writable, a read-only disk too."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 def check_models(settings) -> Finding:
@@ -108,6 +118,8 @@ def check_database(settings) -> Finding:
             verdict = db.execute("PRAGMA quick_check(3)").fetchone()[0]
             pictures = db.execute("SELECT count(*) FROM assets").fetchone()[0]
     except sqlite3.Error as error:
+        if not _can_be_written(settings.database.parent):  # a sound one, too, is refused there: SQLite needs files beside it
+            return Finding("database", False, str(error), f"It is as it was: make {settings.database.parent} writable, or set REVERIE_STORAGE.")
         verdict, pictures = str(error), 0
     advice = f"Move {settings.database} away and run again: the pictures are kept, the history starts anew."
     return Finding("database", verdict == "ok", f"sound, {pictures} pictures" if verdict == "ok" else verdict, advice)
