@@ -220,6 +220,19 @@ def test_detached_it_runs_on_until_another_command_stops_it(settings):
     assert "does not run" in reverie_webui(settings, "stop", "small").stdout
 
 
+def test_stop_all_finds_what_a_killed_one_left_and_tunnels_too(settings):
+    ui = installed(settings, "family")
+    record = launch.launch(ui, settings)
+    wait_until(lambda: len(processes.family(record)) >= 3)
+    tunnel = processes.start("tunnel-x", ["sleep", "900"], cwd=settings.storage, log=settings.storage / "logs" / "x.log", settings=settings)
+    os.kill(record.keeper, signal.SIGKILL)
+    wait_until(lambda: not record.alive)
+    left = [process.pid for process in processes.family(record)]
+    assert left and json.loads(reverie_webui(settings, "stop", "--all", "--json").stdout) == {"stopped": ["tunnel-x", "small"]}
+    assert not [pid for pid in [*left, tunnel.pid] if processes.born(pid)]
+    assert "Nothing runs" in reverie_webui(settings, "stop", "--all").stdout
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_in_the_foreground_it_ends_with_the_command(settings, how):
     own_row(settings)

@@ -86,19 +86,19 @@ def stop(webui: str, every: bool, as_json: bool) -> None:
     from reverie.host.launch import processes
 
     here = settings.load()
-    records = _running(here)
-    if not every:
+    if every:  # with what is left of one that was killed, and tunnels' programs
+        records = processes.records(here)
+    else:
         ui = _webui(webui, here)
-        records = [record for record in records if record.about["ui"] == ui.id]
-    for record in records:
-        processes.stop(record.name, here)
+        records = [record for record in _running(here) if record.about["ui"] == ui.id]
+    stopped = [record for record in records if processes.stop(record.name, here)]
     if as_json:
-        click.echo(json.dumps({"stopped": [record.about["ui"] for record in records]}))
+        click.echo(json.dumps({"stopped": [record.about.get("ui") or record.name for record in stopped]}))
         return
-    for record in records:
-        click.echo(f"{record.about['title']} is stopped.")
-    if not records:
-        click.echo("No WebUI runs." if every else f"{ui.title} does not run.")
+    for record in stopped:
+        click.echo(f"{record.about.get('title') or record.name} is stopped.")
+    if not stopped:
+        click.echo("Nothing runs." if every else f"{ui.title} does not run.")
 
 
 def logs(webui: str, lines: int, follow: bool, as_json: bool) -> None:
@@ -167,7 +167,7 @@ commands = {
     ),
     "stop": Deed(
         "stop", callback=stop, help="End a WebUI with everything it has started.",
-        params=[_NAME, click.Option(["--all", "every"], is_flag=True, help="every WebUI that runs"), *cli.common_options()],
+        params=[_NAME, click.Option(["--all", "every"], is_flag=True, help="every WebUI that runs, and whatever else was started here"), *cli.common_options()],
         examples=("reverie webui stop comfyui", "reverie webui stop --all"),
     ),
     "logs": Deed(

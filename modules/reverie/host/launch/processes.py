@@ -169,10 +169,14 @@ def find(name: str, settings: Settings) -> Running | None:
     return read(record_file(name, settings))
 
 
+def records(settings: Settings) -> list[Running]:
+    """Every start that is on record, alive or not, whoever started it."""
+    return list(filter(None, (read(path) for path in sorted(folder(settings).glob("*.json")))))
+
+
 def running(settings: Settings) -> list[Running]:
-    """Everything that was started here and runs, whoever started it."""
-    records = filter(None, (read(path) for path in sorted(folder(settings).glob("*.json"))))
-    return [record for record in records if record.alive]
+    """Everything that was started here and runs."""
+    return [record for record in records(settings) if record.alive]
 
 
 def started_here(record: Running) -> bool:
