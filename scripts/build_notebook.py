@@ -18,7 +18,7 @@ _MARK = "modules/reverie/__init__.py"
 
 def _ways(source):
     """The addresses to try for one source: of a repository on GitHub the release's package first, its files without git last."""
-    hub = re.fullmatch("https://github\\.com/[^/]+/[^/]+?(\\.git)?/?", source)
+    hub = re.fullmatch(r"https://github\\.com/[^/]+/[^/]+?(\\.git)?/?", source)
     base = source.rstrip("/").removesuffix(".git")
     return [base + "/releases/latest/download/sd-reverie.zip", source, base + "/archive/HEAD.zip"] if hub else [source]
 
@@ -80,12 +80,14 @@ sys.path[:0] = [path for path in (str(_root / "modules"), str(_root / "scripts")
 import setup
 setup.notebook()'''
 
+FIRST = 'if "setup" not in globals(): raise SystemExit("Run cell 1 first: a new or restarted kernel knows nothing of SD-Reverie yet.")\n'
+
 CELLS = (
     SETUP,
-    '#@title 2 Choose\nsetup.load("widgets-en").main(globals())',
-    '#@title 3 Download\nsetup.load("downloading-en").main(globals())',
-    '#@title 4 Launch\nsetup.load("launch").main(globals())',
-    '#@title 5 Create & care\nsetup.load("studio").main(globals())\nsetup.load("auto-cleaner").main(globals())',
+    f'#@title 2 Choose\n{FIRST}setup.load("widgets-en").main(globals())',
+    f'#@title 3 Download\n{FIRST}setup.load("downloading-en").main(globals())',
+    f'#@title 4 Launch\n{FIRST}setup.load("launch").main(globals())',
+    f'#@title 5 Create & care\n{FIRST}setup.load("studio").main(globals())\nsetup.load("auto-cleaner").main(globals())',
 )
 
 
