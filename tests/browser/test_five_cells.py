@@ -63,7 +63,7 @@ def jpeg(number: int) -> bytes:
 def page(chromium, tmp_path_factory, hubs):
     """The notebook, no cell of it run; a small WebUI is in the storage's own catalogue."""
     folder, storage = tmp_path_factory.mktemp("lab"), home.storage(tmp_path_factory.mktemp("storage"))
-    small_webui.lay(storage, tmp_path_factory.mktemp("made"), purpose="of these tests", note="Nothing is fetched for it.")
+    small_webui.lay(storage, tmp_path_factory.mktemp("made"), note="It has ComfyUI's paths and no model behind them.")
     (storage / "downloads").mkdir()
     (storage / "downloads" / f"{LEFT_OVER}.part").write_bytes(b"x" * 3_000_000)
     with pytest.MonkeyPatch.context() as patch:

@@ -17,6 +17,8 @@ from reverie.host.choices import Choices
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "host"))
 from hub_servers import CIVITAI_TOKEN, Hubs, sha256  # noqa: E402
+import small_webui  # noqa: E402
+from launched import installed  # noqa: E402
 
 PATIENCE_S = 120
 
@@ -130,6 +132,14 @@ def test_what_lies_here_is_marked_and_needs_no_tick(here):
     rows = {offer.id: cell.pages["VAE"]._row(offer).children[1].value for offer in cell.pages["VAE"].shown()}
     assert "✓ here" in rows["sdxl-vae"] and "✓ here" not in rows["vae-ft-mse"]
     assert cell.pages["Models"].boxes["models", "pocket"].disabled
+
+
+def test_a_webui_says_how_much_room_it_takes_and_whether_it_is_here(here):
+    small_webui.write_rows(here.storage, small_webui.row())
+    installed(here, "fine")
+    cards = {id: box.children[0].value for id, box in Choose().pages["WebUI"]._boxes.items()}
+    assert "About 18 GB." in cards["comfyui"] and "✓ here" not in cards["comfyui"]
+    assert "✓ here" in cards["small"]
 
 
 def test_another_webui_brings_its_own_extensions():

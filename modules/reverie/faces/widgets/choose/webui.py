@@ -20,6 +20,7 @@ class Studio:
     note: str = "Nothing to install or to start: cell 5 draws. It is what free Colab and Kaggle allow."
     purpose: str = ""
     own_package: bool = False
+    disk_gb: float = 0
 
 
 class WebuiTab:
@@ -74,8 +75,11 @@ class WebuiTab:
     def _card(self, ui):
         import ipywidgets
 
-        badge = '<span class="rv-badge">bring your own package</span>' if ui.own_package else f'<span class="rv-badge">{look.esc(ui.purpose)}</span>' if ui.purpose else ""
-        words = html(f"<h4>{look.esc(ui.title)}{badge}</h4><p>{look.esc(ui.note)}</p>")
+        badge = "bring your own package" if ui.own_package else ui.purpose
+        here = '<span class="rv-badge rv-here">✓ here</span>' if ui.id and is_here(ui, self.state) else ""
+        badges = (f'<span class="rv-badge">{look.esc(badge)}</span>' if badge else "") + here
+        size = f" About {ui.disk_gb:g} GB." if ui.disk_gb else ""
+        words = html(f"<h4>{look.esc(ui.title)}{badges}</h4><p>{look.esc(ui.note)}{size}</p>")
         button = ipywidgets.Button(description="Choose", tooltip=f"Choose {ui.title}")
         button.on_click(lambda _: self.choose(ui.id))
         self.cards[ui.id] = button
@@ -122,6 +126,12 @@ def webuis(state: State) -> list:
         if str(error) not in state.notes:
             state.notes.append(str(error))
         return []
+
+
+def is_here(ui, state: State) -> bool:
+    from reverie.host import webuis as rows
+
+    return rows.is_installed(ui, state.settings)
 
 
 def extensions(state: State, webui: str) -> list:
