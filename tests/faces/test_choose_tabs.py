@@ -135,7 +135,7 @@ def test_what_lies_here_is_marked_and_needs_no_tick(here):
 
 
 def test_a_webui_says_how_much_room_it_takes_and_whether_it_is_here(here):
-    small_webui.write_rows(here.storage, small_webui.row())
+    small_webui.write_rows(here.storage, small_webui.row(own_package=True))
     installed(here, "fine")
     cards = {id: box.children[0].value for id, box in Choose().pages["WebUI"]._boxes.items()}
     assert "About 18 GB." in cards["comfyui"] and "✓ here" not in cards["comfyui"]
