@@ -124,15 +124,18 @@ class Depot:
         return rows[0]["sha256"] if rows else ""
 
     def remember_all(self, known: list[tuple[Path, os.stat_result, str]]) -> None:
-        rows = [(self._key(path), *digests.stamp(stat)[:2], str(stat.st_ino), sha256) for path, stat, sha256 in known]
         with self.manifest.change() as db:
-            db.executemany("INSERT OR REPLACE INTO hashes VALUES (?,?,?,?,?)", rows)
+            self._write_hash_rows(db, known)
+
+    def _write_hash_rows(self, db, known: list[tuple[Path, os.stat_result, str]]) -> None:
+        rows = [(self._key(path), *digests.stamp(stat)[:2], str(stat.st_ino), sha256) for path, stat, sha256 in known]
+        db.executemany("INSERT OR REPLACE INTO hashes VALUES (?,?,?,?,?)", rows)
 
     def note(self, blob: Path, kept: dict[str, Any]) -> None:
         """Write down what is known: first beside the blob, then in the manifest. The newest says what a name's address is."""
         place = blob.with_name(blob.name + KEPT)
-        self.remember_all([(blob, blob.stat(), blob.name)])
         with self.manifest.change() as db:  # in here nobody else adds a name
+            self._write_hash_rows(db, [(blob, blob.stat(), blob.name)])
             known = [old for old in retelling.read_kept(place) if (old["kind"], old["name"]) != (kept["kind"], kept["name"])]
             media.write_text(place, json.dumps([*known, kept], indent=1, default=str))
             self.write_kept_row(db, blob.name, blob.stat().st_size, kept)
@@ -280,6 +283,11 @@ class Depot:
         """The links that we made and that are still ours, of one view or of all."""
         rows = self.manifest.rows("SELECT * FROM links" + (" WHERE view=?" if view else "") + " ORDER BY path", (view,) if view else ())
         return [LinkRow(self._path(row["path"]), row["sha256"], row["way"], row["view"], row["run"]) for row in rows if self.is_ours(row)]
+
+    def linked_at(self, at: Path) -> str:
+        """The SHA-256 of what our link at `at` shows; "" where there is none of ours."""
+        row = self._link_row(Path(os.path.abspath(at)))
+        return row["sha256"] if row is not None and self.is_ours(row) else ""
 
     # ------------------------------------------------------------------------------------------------- the larger jobs
 

@@ -202,9 +202,8 @@ class _House:
 
     def _with_free_name(self, resource: Resource, digest: str) -> Resource:
         """The plan's name, unless something else got there meanwhile, or the file turned out to be of another kind."""
-        ours = {Path(link.path): link.sha256 for link in self.depot.links(survey.VIEW)}
         number, name = 1, resource.name
-        while os.path.lexists(path := self._path(replace(resource, name=name))) and ours.get(path) != digest:
+        while os.path.lexists(path := self._path(replace(resource, name=name))) and self.depot.linked_at(path) != digest:
             number += 1
             name = planning.numbered(resource.name, number)
         return replace(resource, name=name)
