@@ -146,3 +146,14 @@ def readme(page, what, name: str, height: int = 860) -> None:
     clip = {**box, "height": min(box["height"], height)}
     page.screenshot(path=Path(os.environ["REVERIE_SHOTS"], f"{name}.jpg"), type="jpeg", quality=86, clip=clip)
     page.set_viewport_size(before)
+
+
+def not_cut(page, root: str = ".rv-choose") -> None:
+    """Every tab's title and every word of a button or beside a tick is there whole, and nothing is wider than its panel."""
+    cut = page.evaluate(
+        """root => [...document.querySelectorAll(root)].flatMap(panel => [...panel.querySelectorAll('.lm-TabBar-tabLabel, .widget-checkbox span, .jupyter-button')])
+            .filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 2 && getComputedStyle(e).display != 'inline').map(e => e.textContent)""", root,
+    )
+    assert not cut
+    for wide, seen in page.locator(root).evaluate_all("all => all.filter(e => e.offsetParent).map(e => [e.scrollWidth, e.clientWidth])"):
+        assert wide <= seen + 1
