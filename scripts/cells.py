@@ -55,9 +55,11 @@ def _of_a_server() -> bool:
 
 @contextlib.contextmanager
 def plainly():
-    """Errors that a person can act on end the cell with their sentence alone."""
+    """Errors that a person can act on end the cell with their sentence alone; Interrupt leaves what it cuts fit for use."""
+    from reverie import interrupts
     from reverie.errors import ReverieError
 
+    interrupts.listen()
     try:
         yield
     except ReverieError as error:

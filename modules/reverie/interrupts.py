@@ -16,9 +16,9 @@ _pending = False
 
 
 def listen() -> None:
-    """Let Ctrl-C wait for the end of `held`. For the main thread of a program of ours; where somebody else listens (or
-    nobody shall: a background job ignores it) nothing is changed."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    """Let Ctrl-C wait for the end of `held`. Where somebody else listens (or nobody shall: a background job ignores it) nothing is
+    changed. A kernel goes back to its own way of listening at the end of each cell."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
 
 

@@ -23,9 +23,10 @@ class Store:
     """The database at `path` (made and migrated when needed). Safe to use from many threads and processes."""
 
     def __init__(self, path: Path):
-        from sqlalchemy import URL, create_engine, event
+        with interrupts.held():  # a library imported by half stays so until the program ends
+            from sqlalchemy import URL, create_engine, event
 
-        from reverie.store import schema
+            from reverie.store import schema
 
         media.folder(path.parent)
         self.path = path
