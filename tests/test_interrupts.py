@@ -6,8 +6,6 @@ import subprocess
 import sys
 import threading
 
-import pytest
-
 from reverie import interrupts, settings
 
 STORM = """
@@ -57,31 +55,6 @@ def test_interrupts_at_any_moment_leave_the_store_usable(tmp_path):
     done = subprocess.run([sys.executable, "-c", STORM, str(tmp_path)], env=settings.child_environment(), capture_output=True, text=True, timeout=100)
     last = done.stderr.strip().splitlines()[-1:]
     assert done.returncode == 0 and int(done.stdout) > 60, last  # a transaction cut in two keeps the write lock: then it is a few
-
-
-OPENED_TWICE = """
-import os, signal, sys, threading
-from pathlib import Path
-from reverie import interrupts
-from reverie.store import Store
-
-signal.signal(signal.SIGINT, signal.default_int_handler)
-interrupts.listen()
-threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGINT)).start()
-try:
-    Store(Path(sys.argv[1]) / "s.sqlite3").close()
-    threading.Event().wait(30)
-except KeyboardInterrupt:
-    Store(Path(sys.argv[1]) / "s.sqlite3").close()
-    print("opened")
-"""
-
-
-@pytest.mark.parametrize("after_s", [0.05, 0.15, 0.25])
-def test_a_library_is_not_left_imported_by_half(tmp_path, after_s):
-    command = [sys.executable, "-c", OPENED_TWICE, str(tmp_path), str(after_s)]
-    done = subprocess.run(command, env=settings.child_environment(), capture_output=True, text=True, timeout=100)
-    assert done.stdout.strip() == "opened", done.stderr[-500:]
 
 
 def test_an_interrupt_in_a_held_part_comes_at_its_end():
