@@ -383,6 +383,7 @@ def test_a_file_that_is_in_its_place_here_stays_there(hubs, house):
     path.write_bytes(tensors(*SD15))
     assert actions(f"checkpoint:{path}", house) == actions(str(path), house) == ["skip"]
     assert actions(f"checkpoint:{path}[other.safetensors]", house) == ["fetch"]
+    assert actions(f"checkpoint:~nobody-here/x.safetensors, checkpoint:/{'x' * 300}.safetensors, checkpoint:{path}", house) == ["refused", "refused", "skip"]
 
 
 def test_the_user_s_own_copy_of_a_file_is_known_by_its_bytes(hubs, house):

@@ -99,7 +99,7 @@ def places(settings: Settings) -> list[Place]:
     """Every folder with models: ours, those of the WebUIs by their rows, and whatever else lies in the WebUIs' folders."""
     from reverie.host import webuis
 
-    found = [Place(settings.models)]
+    found = [Place(settings.models)] if settings.models.is_dir() else []
     for ui in webuis.all(settings):
         home = webuis.home(ui, settings)
         found += [Place(home / folder, kind, ui.id) for kind, folder in ui.folders.items() if (home / folder).is_dir()]

@@ -53,8 +53,9 @@ def _is_here(link: Link, settings: Settings, ours: set[Path]) -> bool:
     """Whether that is an id of the catalogue whose model is here whole, in whatever form, or a file in its place in storage/models.
     A folder that we fetched may lack files."""
     if not link.name and links.is_local(link.address):
-        path = Path(os.path.abspath(Path(link.address).expanduser()))
-        return path.is_file() and settings.models / FOLDERS.get(link.kind, "") in (path.parent, path.parent.parent)
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # its source says what is wrong with it
+            path = Path(os.path.abspath(Path(link.address).expanduser()))
+            return path.is_file() and settings.models / FOLDERS.get(link.kind, "") in (path.parent, path.parent.parent)
     if link.kind or link.name or not _is_catalogued(link):
         return False
     try:
