@@ -74,6 +74,7 @@ def check(given: dict) -> None:
     from reverie import pipelines
     from reverie.errors import BadInput
     from reverie.faces import forms
+    from reverie.host import tunnels, webuis
     from reverie.host.choices import PARAMETERS
 
     known = PARAMETERS.union(*(pipelines.get(name).Params.model_fields for name in pipelines.names()))
@@ -83,7 +84,10 @@ def check(given: dict) -> None:
         raise BadInput(f"There is no parameter '{name}'.", hint)
     Params = pipelines.get("generate" if str(given.get("prompt") or "").strip() else "illustrate").Params
     forms.parse(Params, forms.only_known(Params, drawing(given)))
-    choices(given)
+    found = choices(given)
+    tunnels.check(found.tunnel_order)
+    if found.webui:
+        webuis.find(found.webui)
 
 
 def choices(given: dict):

@@ -79,6 +79,15 @@ def test_papermill_s_parameters_are_the_plain_names():
     assert given == {"text": "a.md", "steps": 4, "seed": True}
 
 
+@pytest.mark.parametrize("given, said", [({"webui": "nope"}, "There is no WebUI 'nope'"), ({"tunnel": "nope"}, "There is no tunnel 'nope'")])
+def test_a_webui_and_a_tunnel_that_there_are_not_are_told_in_cell_2(storage, given, said):
+    from reverie.errors import ReverieError
+
+    with pytest.raises(ReverieError, match=said):
+        cells.check(given)
+    cells.check({"webui": "comfyui", "tunnel": "cloudflared"})
+
+
 def kernel_says(code: str, allow_stdin: bool) -> str:
     """What a real kernel prints, asked as a notebook page asks (it takes input) or as papermill does (it takes none)."""
     from jupyter_client.manager import start_new_kernel

@@ -235,6 +235,11 @@ class Tunnel:
             self.on_address(self)
 
 
+def check(order: Iterable[str]) -> None:
+    """BadInput where one of these is no tunnel that there is."""
+    _chosen(list(order) or None, None)
+
+
 def _chosen(order: Iterable[str] | None, catalogue: dict[str, Any] | None) -> list[dict[str, Any]]:
     known = {row["id"]: row for row in rows(catalogue)}
     shared = {"outside": catalogue["outside"]} if catalogue and "outside" in catalogue else {}
