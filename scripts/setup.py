@@ -29,6 +29,7 @@ from pathlib import Path
 from installing import ROOT, SHORT_S, Halt, Target, ask, failed, hosted, is_done, run, say, set_up
 
 TEST_S = 3600
+ALL_TESTS = ("-q", "-n", "3", "--dist", "loadfile")  # many of them wait more than they compute
 PROMPT = "SD-Reverie"  # what an active environment of ours is called; its pyvenv.cfg says so, and thereby who made it
 
 
@@ -141,7 +142,7 @@ def load(name: str):
 
 def test(target: Target, arguments: list[str]) -> int:
     """Run pytest, its output as it comes; its exit code."""
-    command = [target.python, "-m", "pytest", *(arguments or ["-q"])]
+    command = [target.python, "-m", "pytest", *(arguments or ALL_TESTS)]
     try:
         return subprocess.run(command, cwd=ROOT, timeout=TEST_S, env={**os.environ, "PYTHONPATH": str(ROOT / "modules")}).returncode
     except subprocess.TimeoutExpired:

@@ -168,7 +168,7 @@ def test_a_denoiser_without_its_parts_says_which_file_to_get_and_where_to_put_it
     with pytest.raises(ModelMissing, match=r"qwen_3_4b.*text_encoders"):
         models.find("z-alone", lonely)
     small_flow.single_file(folder, lonely.models / "text_encoders" / "q.safetensors", "zimage", ("text_encoder",))
-    with pytest.raises(ModelMissing, match=r"no VAE.*ae\.safetensors into .*vae"):
+    with pytest.raises(ModelMissing, match=r"no VAE.*reverie fetch .vae:.*ae\.safetensors.* into .*vae"):
         models.find("z-alone", lonely)
     assert "z-alone" in [model.id for model in models.all(lonely)] and file.is_file()
 

@@ -106,7 +106,7 @@ def test_start_picture_makes_it_image_to_image(studio, tmp_path):
 @pytest.mark.parametrize("params, error, words", [
     ({"prompt": " "}, BadInput, "The prompt is empty"), ({"size": "big"}, BadInput, "'big' is not a size"),
     ({"size": "100x100"}, BadInput, "nearest: 96"), ({"model": "nix"}, ModelMissing, "no model 'nix'"),
-    ({"engine": "nix"}, BadInput, "no engine 'nix'"), ({"init": "/no/such.png"}, BadInput, "not a picture"),
+    ({"engine": "nix"}, BadInput, "no engine 'nix'"), ({"init": "/no/such.png"}, BadInput, "no picture /no/such.png"),
     ({"prompt": "fails"}, EngineFailed, "It failed"), ({"loras": "nix:0.5"}, ModelMissing, "no LoRA 'nix'"),
     ({"prompt": "a <lora:nix:99>"}, BadInput, "'99' is no weight"), ({"prompt": "embedding:nix"}, ModelMissing, "no embedding 'nix'"),
     ({"vae": "nix"}, ModelMissing, "no VAE 'nix'"),

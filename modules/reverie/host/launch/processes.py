@@ -217,6 +217,7 @@ def start(
             _held[keeper.pid] = keeper
         else:
             keeper.stdin.close()
+        threading.Thread(target=keeper.wait, name=f"reverie-reaper-{name}", daemon=True).start()  # or it stays as a zombie
         record = find(name, settings)
         if record is not None:
             return record
