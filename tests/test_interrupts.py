@@ -1,7 +1,5 @@
 """Ctrl-C at any moment leaves the store and the studio's locks fit for use."""
 
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -57,22 +55,25 @@ def test_interrupts_at_any_moment_leave_the_store_usable(tmp_path):
     assert done.returncode == 0 and int(done.stdout) > 60, last  # a transaction cut in two keeps the write lock: then it is a few
 
 
+HELD = """
+import os, signal
+from reverie import interrupts
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+interrupts.listen()
+try:
+    with interrupts.held(), interrupts.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        print("end")
+    print("after")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
 def test_an_interrupt_in_a_held_part_comes_at_its_end():
-    before = signal.getsignal(signal.SIGINT)
-    reached = []
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        interrupts.listen()
-        try:
-            with interrupts.held(), interrupts.held():
-                os.kill(os.getpid(), signal.SIGINT)
-                reached.append("end")
-            reached.append("after")
-        except KeyboardInterrupt:
-            reached.append("interrupted")
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert reached == ["end", "interrupted"]
+    done = subprocess.run([sys.executable, "-c", HELD], env=settings.child_environment(), capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["end", "interrupted"], done.stderr
 
 
 def test_other_threads_hold_nothing():
